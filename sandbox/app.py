@@ -1,0 +1,425 @@
+"""The documented Unleash live Analytics API, and below /sandbox what helps to test against it.
+
+"The documentation" is the vendor's page on the Analytics API; what it leaves open is an option.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from math import ceil
+from random import Random
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote
+
+import msgspec
+from fastapi import (
+    APIRouter,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Path,
+    Query,
+    Request,
+    Response,
+)
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, BeforeValidator, Field
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from sandbox.faults import MESSAGES, Misbehaviour, retry_after
+from sandbox.state import Exchange, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Message as Event
+
+    from sandbox.world import Values
+
+KEYS = (
+    "class_name",
+    "count",
+    "device_id",
+    "frame_number",
+    "model_id",
+    "session_id",
+    "source_file_name",
+    "timestamp",
+)
+TABLEAU_KEYS = (
+    "timestamp",
+    "class_name",
+    "count",
+    "device_id",
+    "source_file_name",
+    "frame_number",
+    "model_id",
+    "session_id",
+)
+
+
+class Message(BaseModel):
+    """The body of every error (documentation: "Error Response Format")."""
+
+    message: str
+
+
+class Page(BaseModel):
+    """Rows as arrays in the order of `keys` (documentation: "Size Optimized Data")."""
+
+    keys: list[str]
+    total_num_pages: int = Field(ge=0)
+    data: list[list[Any]]
+
+
+class TableauPage(BaseModel):
+    """Rows as objects (documentation: "Tableau Formatted Data")."""
+
+    total_num_pages: int = Field(ge=0)
+    data: list[dict[str, Any]]
+
+
+class Growth(BaseModel):
+    """How many rows to add to each device that has some, and how far behind the newest."""
+
+    count: int = Field(ge=1, le=10_000)
+    late_minutes: int = Field(0, ge=0, le=1_000_000)
+
+
+class Grown(BaseModel):
+    """How many rows were added."""
+
+    added: int
+
+
+class Tally(BaseModel):
+    """What was asked so far."""
+
+    requests: int
+    max_in_flight: int
+    by_status: dict[str, int]
+
+
+class Segment(StringConvertor):
+    """A path segment, which may be empty: then the parameter is invalid, and the path still this one."""
+
+    regex = "[^/]*"
+
+
+register_url_convertor("segment", Segment())
+
+
+def _text(segment: str) -> str:
+    return unquote(segment, errors="strict")
+
+
+def _digits(segment: str) -> str:
+    text = _text(segment)
+    if not (text.isascii() and text.isdigit()) or text.startswith("0"):
+        msg = "not a positive integer"
+        raise ValueError(msg)
+    return text
+
+
+DeviceId = Annotated[
+    str,
+    Path(
+        alias="deviceId",
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="Unique Device ID",
+        examples=["Wabcdb35be35bb72"],
+    ),
+    BeforeValidator(_text),
+]
+# The documentation's table says nanoseconds; all its examples are of 13 digits, which are milliseconds.
+_EPOCH = {
+    "ge": 10**12,
+    "lt": 10**13,
+    "description": "Unix epoch, milliseconds",
+    "examples": [1597630156000],
+}
+Since = Annotated[
+    int, Path(alias="unixUTCTimeStampFrom", **_EPOCH), BeforeValidator(_digits)
+]
+Until = Annotated[
+    int, Path(alias="unixUTCTimeStampTo", **_EPOCH), BeforeValidator(_digits)
+]
+PageNumber = Annotated[
+    int,
+    Path(alias="pageNumber", ge=1, lt=2**31, description="Page number", examples=[1]),
+    BeforeValidator(_digits),
+]
+
+
+async def get_state(request: Request) -> State:
+    """Find the state of the sandbox that serves this request."""
+    state: State = request.state.sandbox
+    return state
+
+
+Sandboxed = Annotated[State, Depends(get_state)]
+
+
+async def delay(state: Sandboxed) -> None:
+    """Be as far away as ordered."""
+    if state.options.latency:
+        await asyncio.sleep(state.options.latency)
+
+
+async def authorise(
+    state: Sandboxed,
+    key: Annotated[
+        str | None, Depends(APIKeyHeader(name="x-api-key", auto_error=False))
+    ],
+    bearer: Annotated[
+        HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
+    ],
+) -> None:
+    """Check the credential (documentation: "API Key"); the vendor's newer pages add tokens, `ul_pat_…`."""
+    token = (
+        bearer.credentials
+        if bearer and bearer.credentials.startswith("ul_pat_")
+        else None
+    )
+    if state.options.api_key not in (key, token):
+        raise HTTPException(403, MESSAGES[403])
+
+
+async def throttle(state: Sandboxed) -> None:
+    """Answer 429 beyond the rate limit, as AWS API Gateway does."""
+    if seconds := ceil(state.wait()):
+        form = state.options.retry_after
+        header = {"none": None, "seconds": str(seconds), "date": "date"}[form]
+        raise HTTPException(429, MESSAGES[429], retry_after(header, seconds))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of one page, and how many pages the range has."""
+
+    rows: list[Values]
+    total: int
+
+
+async def select(
+    state: Sandboxed, device: DeviceId, since: Since, until: Until, page: PageNumber
+) -> Selection:
+    """Find the rows of a page (documentation: "Size Optimized Data", "Tableau Formatted Data")."""
+    options = state.options
+    if since > until:
+        raise HTTPException(422, "unixUTCTimeStampFrom is after unixUTCTimeStampTo")
+    state.visits[device] += 1
+    if not state.world.has(device, state.visits[device]):
+        if options.unknown_device == "empty":
+            return Selection([], options.empty_total)
+        status = int(options.unknown_device)
+        raise HTTPException(
+            status, "Device not found" if status == 404 else MESSAGES[status]
+        )  # noqa: PLR2004
+    view = state.world.view(
+        device,
+        since=since * 1000 + (options.bounds in {"open", "left-open"}),
+        until=until * 1000 + (options.bounds in {"closed", "left-open"}),
+        request=state.visits[device],
+    )
+    total = ceil(len(view) / options.page_size)
+    if (
+        options.max_range_seconds is not None
+        and until - since > options.max_range_seconds * 1000
+    ) or (options.max_pages is not None and total > options.max_pages):
+        status = int(options.too_large)
+        raise HTTPException(status, MESSAGES[status])
+    ranks: Sequence[int] = range(len(view))
+    if options.order == "descending":
+        ranks = ranks[::-1]
+    elif options.order != "ascending":
+        again = state.visits[device] if options.order == "reshuffled" else 0
+        ranks = view.shuffled(f"{options.seed}/{device}/{again}")
+    chosen = ranks[(page - 1) * options.page_size : page * options.page_size]
+    return Selection([view[rank] for rank in chosen], total or options.empty_total)
+
+
+Selected = Annotated[Selection, Depends(select)]
+
+
+def columns(
+    state: State, rows: Iterable[Values], known: Sequence[str], page: int
+) -> list[str]:
+    """Name the columns of a page, in their order: the documented ones that occur, then others."""
+    found = {name: None for row in rows for name in row}
+    keys = [name for name in known if name in found or not found] + [
+        name for name in found if name not in known
+    ]
+    if state.options.key_order == "shuffled":
+        Random(f"{state.options.seed}/{page}").shuffle(keys)
+    return keys
+
+
+def answer(state: State, content: Any) -> Response:  # noqa: ANN401 - any JSON
+    """Send JSON, unless it is more than Gateway lets through."""
+    body = msgspec.json.encode(content)
+    if state.options.max_body is not None and len(body) > state.options.max_body:
+        raise HTTPException(502, MESSAGES[502])
+    return Response(body, media_type="application/json")
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"model": Message, "description": MESSAGES[status]}
+        for status in statuses
+    }
+
+
+api = APIRouter(
+    prefix="/v1/analytics",
+    tags=["Analytics API"],
+    dependencies=[Depends(delay), Depends(authorise), Depends(throttle)],
+    responses=_errors(400, 401, 403, 429, 500, 502, 503, 504),
+)
+_RANGE = "/{deviceId:segment}/{unixUTCTimeStampFrom:segment}/{unixUTCTimeStampTo:segment}/{pageNumber:segment}"
+
+
+@api.get("/version", response_class=PlainTextResponse)
+async def version(state: Sandboxed) -> str:
+    """API version number, "for testing and confirmation of valid API key".
+
+    The documentation prints `{"1.0.1"}`, which is not JSON.
+    """
+    return {"braces": '{"1.0.1"}', "string": '"1.0.1"', "bare": "1.0.1"}[
+        state.options.version_form
+    ]
+
+
+@api.get("/devices", response_model=list[str])
+async def devices(state: Sandboxed) -> Response:
+    """All device ids of the account."""
+    return answer(state, state.world.listing(state.visits))
+
+
+@api.get("/sessions", response_model=list[str])
+async def sessions(state: Sandboxed) -> Response:
+    """All session ids of the account."""
+    return answer(state, state.world.session_ids())
+
+
+@api.get(_RANGE, response_model=Page, responses=_errors(404, 413, 422))
+async def size_optimized(
+    state: Sandboxed, selected: Selected, page: PageNumber
+) -> Response:
+    """Rows of a device between two times, as arrays."""
+    keys = columns(state, selected.rows, KEYS, page)
+    data = [[row.get(key) for key in keys] for row in selected.rows]
+    return answer(
+        state, {"keys": keys, "total_num_pages": selected.total, "data": data}
+    )
+
+
+@api.get(
+    "/tableau" + _RANGE,
+    response_model=TableauPage | list[dict[str, Any]],
+    responses=_errors(404, 413, 422),
+)
+async def tableau(state: Sandboxed, selected: Selected, page: PageNumber) -> Response:
+    """Rows of a device between two times, as objects."""
+    keys = columns(state, selected.rows, TABLEAU_KEYS, page)
+    data = [{key: row[key] for key in keys if key in row} for row in selected.rows]
+    if state.options.tableau_form == "bare-array":
+        return answer(state, data)
+    return answer(state, {"total_num_pages": selected.total, "data": data})
+
+
+control = APIRouter(prefix="/sandbox", tags=["Sandbox"], responses=_errors(422))
+
+
+@control.get(
+    "/truth",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-ndjson": {}}}},
+)
+async def truth(
+    state: Sandboxed, device: Annotated[str | None, Query()] = None
+) -> StreamingResponse:
+    """Every row that can be seen now, of all devices or one, as lines of JSON."""
+    lines = (msgspec.json.encode(row) + b"\n" for row in state.truth(device))
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+@control.post("/rows")
+async def grow(state: Sandboxed, growth: Growth) -> Grown:
+    """Let new rows appear."""
+    return Grown(added=state.world.grow(growth.count, late_minutes=growth.late_minutes))
+
+
+@control.get("/requests")
+async def requests(state: Sandboxed) -> Tally:
+    """Count the requests so far."""
+    by_status = Counter(str(exchange.status) for exchange in state.requests)
+    return Tally(
+        requests=len(state.requests),
+        max_in_flight=state.max_in_flight,
+        by_status=by_status,
+    )
+
+
+class Journal:
+    """The ASGI middleware that writes down each request, and keeps encoded slashes from splitting its path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on with its path as it came, percent-encoded."""
+        scope["path"] = scope["raw_path"].decode()
+        if scope["path"].startswith("/sandbox/"):
+            await self._app(scope, receive, send)
+            return
+        state: State = scope["state"]["sandbox"]
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        exchange = Exchange(scope["method"], scope["path"], headers)
+
+        async def noting(event: Event) -> None:
+            if event["type"] == "http.response.start":
+                exchange.status = event["status"]
+            await send(event)
+
+        with state.noted(exchange):
+            await self._app(scope, receive, noting)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    return JSONResponse({"message": error.detail}, error.status_code, error.headers)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return JSONResponse({"message": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
+
+app = FastAPI(
+    title="Unleash live Analytics API (sandbox)",
+    description=__doc__,
+    version="1.0.1",
+    redirect_slashes=False,
+    exception_handlers={
+        StarletteHTTPException: _http_error,
+        RequestValidationError: _invalid,
+    },
+)
+app.include_router(api)
+app.include_router(control)
+app.add_middleware(Misbehaviour)
+app.add_middleware(Journal)

@@ -1,0 +1,412 @@
+"""Faults to order: which requests they strike, and what the client then sees.
+
+The bodies are those of AWS API Gateway, which stands before the API: its answer to a wrong key,
+`{"message":"Forbidden"}`, is Gateway's own (documentation: "Error Response Format").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import re
+import socket
+import struct
+import time
+from collections import Counter
+from email.utils import formatdate
+from functools import cache
+from math import ceil
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+MESSAGES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Request Too Long",
+    422: "Validation failed",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    502: "Internal server error",
+    503: "Service Unavailable",
+    504: "Endpoint request timed out",
+}
+
+_SEGMENTS = "(/[^/]*){4}"
+STREAMS = {
+    "version": "^/v1/analytics/version$",
+    "devices": "^/v1/analytics/devices$",
+    "sessions": "^/v1/analytics/sessions$",
+    "analytics": f"^/v1/analytics{_SEGMENTS}$",
+    "tableau": f"^/v1/analytics/tableau{_SEGMENTS}$",
+}
+
+Kind = Literal[
+    "status_400",
+    "status_401",
+    "status_403",
+    "status_404",
+    "status_413",
+    "status_422",
+    "status_429",
+    "status_500",
+    "status_502",
+    "status_503",
+    "status_504",
+    "quota",
+    "redirect",
+    "html",
+    "empty",
+    "malformed",
+    "no_data",
+    "no_total",
+    "string_total",
+    "short_row",
+    "other_shape",
+    "drop",
+    "reset_before",
+    "reset_amid",
+    "cut",
+    "stall",
+    "stall_amid",
+    "slow",
+    "bomb",
+    "endless",
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Fault:
+    """One kind of fault, and the requests it strikes: of those that match, from one to another, some.
+
+    Attributes:
+        kind: What happens; `status_429` and the like are that answer, `quota` is 429 with another message.
+        where: A stream (version, devices, sessions, analytics, tableau) or a pattern to search in the path; all
+            requests if empty. `analytics` is the size-optimised endpoint alone.
+        rate: The probability that a request is struck, decided by the seed, the path and how often it was asked for.
+        times: How often the same path is struck at most.
+        start: The first matching request that may be struck, counted from 1.
+        until: The last one.
+        seconds: How long a stall lasts, or how long a slow body takes.
+        retry_after: The text of a `Retry-After` header, or `date` for a time two seconds ahead.
+        location: Where a redirect leads.
+    """
+
+    kind: Kind
+    where: str = ""
+    rate: float = Field(1, ge=0, le=1)
+    times: int | None = Field(None, ge=0)
+    start: int = Field(1, ge=1)
+    until: int | None = Field(None, ge=0)
+    seconds: float = Field(5, ge=0)
+    retry_after: str | None = None
+    location: str = "http://127.0.0.1:9/"
+
+    @classmethod
+    def parse(cls, spec: str) -> Fault:
+        """Read `kind=status_503,where=analytics,rate=0.1`."""
+        return TypeAdapter(cls).validate_python(
+            dict(part.split("=", 1) for part in spec.split(","))
+        )
+
+
+class Schedule:
+    """Decides which requests are struck; the same for the same faults, seed and requests of each path."""
+
+    def __init__(self, faults: Iterable[Fault], seed: int) -> None:
+        """Begin at the first request."""
+        self._faults = [
+            (fault, re.compile(STREAMS.get(fault.where, fault.where)))
+            for fault in faults
+        ]
+        self._seed = seed
+        self._counts: Counter[object] = Counter()
+
+    def due(self, path: str) -> Fault | None:
+        """Count a request for a path, and give the first fault that strikes it."""
+        due = None
+        for number, (fault, pattern) in enumerate(self._faults):
+            if not pattern.search(path):
+                continue
+            request = self._count(number)
+            visit = self._count((number, path))
+            chance = Random(f"{self._seed}/{number}/{path}/{visit}").random()
+            if (
+                due is None
+                and fault.start <= request <= (fault.until or request)
+                and chance < fault.rate
+                and (
+                    fault.times is None
+                    or self._counts["struck", number, path] < fault.times
+                )
+            ):
+                self._counts["struck", number, path] += 1
+                due = fault
+        return due
+
+    def _count(self, what: object) -> int:
+        self._counts[what] += 1
+        return self._counts[what]
+
+
+def retry_after(value: str | None, seconds: int = 2) -> dict[str, str]:
+    """Make the `Retry-After` header; `date` is written as the time so many seconds ahead."""
+    if value == "date":
+        value = formatdate(ceil(time.time()) + seconds, usegmt=True)
+    return {} if value is None else {"Retry-After": value}
+
+
+async def pause(receive: Receive, seconds: float | None = None) -> None:
+    """Wait so long, or until the client is gone."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(gone(), seconds)
+
+
+class Misbehaviour:
+    """The ASGI middleware that plays the faults below /v1."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or misbehave if a fault is due."""
+        fault = (
+            scope["state"]["sandbox"].schedule.due(scope["path"])
+            if scope["path"].startswith("/v1/")
+            else None
+        )
+        if fault is None:
+            await self._app(scope, receive, send)
+        elif answer := _instead(fault):
+            await answer(scope, receive, send)
+        elif fault.kind in _BROKEN:
+            await _BROKEN[fault.kind](fault, self._app, scope, receive, send)
+        else:
+            status, headers, body = await _capture(self._app, scope, receive)
+            changed = Response(
+                _CHANGES[fault.kind](body),
+                status,
+                media_type=dict(headers)[b"content-type"].decode(),
+            )
+            await changed(scope, receive, send)
+
+
+def _instead(fault: Fault) -> Response | None:
+    """Give the answer that takes the place of the right one."""
+    if fault.kind == "quota":
+        return JSONResponse(
+            {"message": "Limit Exceeded"}, 429, retry_after(fault.retry_after)
+        )
+    if fault.kind.startswith("status_"):
+        status = int(fault.kind.removeprefix("status_"))
+        return JSONResponse(
+            {"message": MESSAGES[status]}, status, retry_after(fault.retry_after)
+        )
+    if fault.kind == "redirect":
+        return Response(status_code=302, headers={"Location": fault.location})
+    if fault.kind == "html":
+        return HTMLResponse(
+            "<!doctype html><title>Unleash live</title><p>We are back soon.</p>"
+        )
+    if fault.kind == "empty":
+        return Response(media_type="application/json")
+    return None
+
+
+def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
+    """Make a change of a page from a change of its object; what is no page stays."""
+
+    def changed(body: bytes) -> bytes:
+        with contextlib.suppress(ValueError):
+            page = json.loads(body)
+            if isinstance(page, dict) and "data" in page:
+                change(page)
+                return json.dumps(page).encode()
+        return body
+
+    return changed
+
+
+def _shorten(page: dict[str, Any]) -> None:
+    for row in page["data"][:1]:
+        row.popitem() if isinstance(row, dict) else row.pop()
+
+
+def _other_shape(body: bytes) -> bytes:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        value = {}
+    return json.dumps(
+        value["data"]
+        if isinstance(value, dict) and "data" in value
+        else {"result": value}
+    ).encode()
+
+
+_CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "malformed": lambda body: body[: len(body) // 2],
+    "no_data": _changing(lambda page: page.pop("data")),
+    "no_total": _changing(lambda page: page.pop("total_num_pages", None)),
+    "string_total": _changing(
+        lambda page: page.update(total_num_pages=str(page["total_num_pages"]))
+    ),
+    "short_row": _changing(_shorten),
+    "other_shape": _other_shape,
+}
+
+
+async def _capture(app: ASGIApp, scope: Scope, receive: Receive) -> Answer:
+    """Let the app answer, and keep the answer."""
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:  # noqa: RUF029 - ASGI's signature
+        messages.append(message)
+
+    await app(scope, receive, send)
+    start, *parts = messages
+    return (
+        start["status"],
+        start["headers"],
+        b"".join(part.get("body", b"") for part in parts),
+    )
+
+
+async def _begin(send: Send, answer: Answer, length: int) -> None:
+    """Send the headers and so much of the body, with more to come."""
+    status, headers, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body[:length], "more_body": True})
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    # With a linger time of zero, closing sends RST instead of FIN.
+    transport.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+    transport.abort()
+
+
+async def _drop(
+    _fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
+) -> None:
+    scope["extensions"]["transport"].close()
+    await pause(receive)
+
+
+async def _reset_before(
+    _fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
+) -> None:
+    _reset(scope["extensions"]["transport"])
+    await pause(receive)
+
+
+async def _reset_amid(
+    _fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    answer = await _capture(app, scope, receive)
+    await _begin(send, answer, len(answer[2]) // 2)
+    _reset(scope["extensions"]["transport"])
+    await pause(receive)
+
+
+async def _cut(
+    _fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    answer = await _capture(app, scope, receive)
+    await _begin(send, answer, len(answer[2]) // 2)
+    scope["extensions"]["transport"].close()
+    await pause(receive)
+
+
+async def _stall(
+    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    await pause(receive, fault.seconds)
+    await app(scope, receive, send)
+
+
+async def _stall_amid(
+    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    answer = await _capture(app, scope, receive)
+    half = len(answer[2]) // 2
+    await _begin(send, answer, half)
+    await pause(receive, fault.seconds)
+    await send({"type": "http.response.body", "body": answer[2][half:]})
+
+
+async def _slow(
+    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    answer = await _capture(app, scope, receive)
+    await _begin(send, answer, 0)
+    step = len(answer[2]) // 20 + 1
+    for sent in range(0, len(answer[2]), step):
+        await pause(receive, fault.seconds / 20)
+        await send(
+            {
+                "type": "http.response.body",
+                "body": answer[2][sent : sent + step],
+                "more_body": True,
+            }
+        )
+    await send({"type": "http.response.body"})
+
+
+@cache
+def _compressed() -> bytes:
+    return gzip.compress(b" " * 2**26)
+
+
+async def _flood(
+    fault: Fault, _app: ASGIApp, scope: Scope, _receive: Receive, send: Send
+) -> None:
+    """Send 16 GiB of white space in 16 MiB of gzip, or white space without end."""
+    bomb = fault.kind == "bomb"
+    headers = [
+        (b"content-type", b"application/json"),
+        *([(b"content-encoding", b"gzip")] if bomb else []),
+    ]
+    chunk = _compressed() if bomb else b" " * 2**16
+    await _begin(send, (200, headers, b""), 0)
+    left = 256 if bomb else -1
+    while left and not scope["extensions"]["transport"].is_closing():
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await asyncio.sleep(0)
+        left -= 1
+    await send({"type": "http.response.body"})
+
+
+_BROKEN = {
+    "drop": _drop,
+    "reset_before": _reset_before,
+    "reset_amid": _reset_amid,
+    "cut": _cut,
+    "stall": _stall,
+    "stall_amid": _stall_amid,
+    "slow": _slow,
+    "bomb": _flood,
+    "endless": _flood,
+}

@@ -1,0 +1,79 @@
+"""What a running sandbox knows: its data, its options, and what was asked of it so far."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sandbox.faults import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandbox.options import Options
+    from sandbox.world import World
+
+
+@dataclass
+class Exchange:
+    """One request and what became of it; `status` is none if it was not answered."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    started: float = field(default_factory=time.monotonic)
+    status: int | None = None
+
+
+@dataclass
+class State:
+    """The state behind the app, which outlives a restart of the server."""
+
+    world: World
+    options: Options
+    requests: list[Exchange] = field(default_factory=list)
+    in_flight: int = 0
+    max_in_flight: int = 0
+    visits: Counter[str] = field(default_factory=Counter)
+    _admitted: deque[float] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Draw up the schedule of the faults."""
+        self.schedule = Schedule(self.options.faults, self.options.seed)
+
+    @contextmanager
+    def noted(self, exchange: Exchange) -> Iterator[None]:
+        """Write a request down, and count it as in flight meanwhile."""
+        self.requests.append(exchange)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def truth(self, device_id: str | None = None) -> Iterator[dict[str, Any]]:
+        """Give every row that requests made now would see, as raw values."""
+        for name in self.world.devices if device_id is None else (device_id,):
+            request = self.visits[name] + 1
+            if self.world.has(name, request):
+                yield from map(dict, self.world.view(name, request=request))
+
+    def wait(self) -> float:
+        """Admit a request to the rate limit and give 0, or the seconds until one will be admitted."""
+        limit, now = self.options.rate_limit, time.monotonic()
+        if limit is None:
+            return 0
+        while self._admitted and self._admitted[0] <= now - self.options.rate_window:
+            self._admitted.popleft()
+        if len(self._admitted) >= limit:
+            return (
+                (self._admitted[0] if self._admitted else now)
+                + self.options.rate_window
+                - now
+            )
+        self._admitted.append(now)
+        return 0
