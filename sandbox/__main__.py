@@ -1,4 +1,4 @@
-"""The command line: `python -m sandbox`."""
+"""Serve the documented Unleash live Analytics API on localhost, with made-up data."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import argparse
 import signal
 import threading
 from datetime import datetime, timezone
-from typing import Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
 from sandbox import Fault, Options, Sandbox, World
 from sandbox.world import END, START
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 def _moment(text: str) -> datetime:
@@ -25,41 +28,31 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument(
-        "--port", type=int, default=0, help="port to listen on; 0 chooses a free one"
-    )
-    parser.add_argument(
-        "--devices",
-        type=int,
-        default=4,
-        help="how many devices; every fourth is silent",
-    )
-    parser.add_argument(
-        "--rows", type=int, default=1000, help="rows of each device that is not silent"
-    )
-    parser.add_argument(
-        "--start", type=_moment, default=START, help="when the data begin, as ISO 8601"
-    )
-    parser.add_argument("--end", type=_moment, default=END, help="when they end")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=0, help="port; 0 for one that is free")
+    add("--devices", type=int, default=4, help="devices; every fourth is silent")
+    add("--rows", type=int, default=1000, help="rows of each device that is not silent")
+    add("--start", type=_moment, default=START, help="when the data begin, ISO 8601")
+    add("--end", type=_moment, default=END, help="when they end, not included")
+    add(
         "--fault",
+        dest="faults",
+        metavar="SPEC",
         type=Fault.parse,
         action="append",
         default=[],
-        help="kind=status_503,where=analytics,rate=0.1,times=2,start=5 and so on, any number of times",
+        help="such as kind=status_503,where=analytics,rate=0.1,times=2,start=5; "
+        "may be repeated",
     )
-    for name, field in Options.__pydantic_fields__.items():
+    fields: dict[str, FieldInfo] = vars(Options)["__pydantic_fields__"]
+    for name, field in fields.items():
         if name != "faults":
-            choices = (
-                get_args(field.annotation)
-                if get_origin(field.annotation) is Literal
-                else None
-            )
-            parser.add_argument(
+            choice = get_origin(field.annotation) is Literal
+            add(
                 f"--{name.replace('_', '-')}",
                 default=field.default,
-                choices=choices,
+                choices=get_args(field.annotation) if choice else None,
                 help=field.description,
             )
     return parser
@@ -67,24 +60,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
     parser = _parser()
     given = vars(parser.parse_args())
     place = {name: given.pop(name) for name in ("host", "port")}
     extent = {name: given.pop(name) for name in ("devices", "rows", "start", "end")}
-    faults = given.pop("fault")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
     try:
-        sandbox = Sandbox(
-            World.generate(**extent, seed=int(given["seed"])),
-            **place,
-            **given,
-            faults=faults,
-        )
+        options = Options(**given)
     except ValidationError as error:
         parser.error(str(error))
-    with sandbox:
+    world = World.generate(**extent, seed=options.seed)
+    with Sandbox(world, **place, **vars(options)) as sandbox:
         print(sandbox.url, flush=True)
         stopped.wait()
 

@@ -1,12 +1,14 @@
-"""The documented Unleash live Analytics API, and below /sandbox what helps to test against it.
+"""The documented Unleash live Analytics API, and what helps to test against it.
 
-"The documentation" is the vendor's page on the Analytics API; what it leaves open is an option.
+"The documentation" is the vendor's page on the Analytics API. What it leaves open is an
+option; see `sandbox.options`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from random import Random
@@ -86,7 +88,7 @@ class TableauPage(BaseModel):
 
 
 class Growth(BaseModel):
-    """How many rows to add to each device that has some, and how far behind the newest."""
+    """How many rows each device gets that has some, and how far behind the newest."""
 
     count: int = Field(ge=1, le=10_000)
     late_minutes: int = Field(0, ge=0, le=1_000_000)
@@ -107,7 +109,7 @@ class Tally(BaseModel):
 
 
 class Segment(StringConvertor):
-    """A path segment, which may be empty: then the parameter is invalid, and the path still this one."""
+    """A path segment; an empty one is an invalid parameter, not another path."""
 
     regex = "[^/]*"
 
@@ -139,7 +141,8 @@ DeviceId = Annotated[
     ),
     BeforeValidator(_text),
 ]
-# The documentation's table says nanoseconds; all its examples are of 13 digits, which are milliseconds.
+# The documentation's table says nanoseconds; its examples have the 13 digits of
+# milliseconds.
 _EPOCH = {
     "ge": 10**12,
     "lt": 10**13,
@@ -183,7 +186,10 @@ async def authorise(
         HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
     ],
 ) -> None:
-    """Check the credential (documentation: "API Key"); the vendor's newer pages add tokens, `ul_pat_…`."""
+    """Check the credential (documentation: "API Key").
+
+    The vendor's newer pages add personal access tokens, `ul_pat_...`, sent as Bearer.
+    """
     token = (
         bearer.credentials
         if bearer and bearer.credentials.startswith("ul_pat_")
@@ -212,7 +218,7 @@ class Selection:
 async def select(
     state: Sandboxed, device: DeviceId, since: Since, until: Until, page: PageNumber
 ) -> Selection:
-    """Find the rows of a page (documentation: "Size Optimized Data", "Tableau Formatted Data")."""
+    """Find the rows of a page (documentation: "Endpoints", "Variables")."""
     options = state.options
     if since > until:
         raise HTTPException(422, "unixUTCTimeStampFrom is after unixUTCTimeStampTo")
@@ -221,9 +227,7 @@ async def select(
         if options.unknown_device == "empty":
             return Selection([], options.empty_total)
         status = int(options.unknown_device)
-        raise HTTPException(
-            status, "Device not found" if status == 404 else MESSAGES[status]
-        )  # noqa: PLR2004
+        raise HTTPException(status, MESSAGES[status])
     view = state.world.view(
         device,
         since=since * 1000 + (options.bounds in {"open", "left-open"}),
@@ -253,7 +257,7 @@ Selected = Annotated[Selection, Depends(select)]
 def columns(
     state: State, rows: Iterable[Values], known: Sequence[str], page: int
 ) -> list[str]:
-    """Name the columns of a page, in their order: the documented ones that occur, then others."""
+    """Order the columns of a page: the documented ones that occur, then others."""
     found = {name: None for row in rows for name in row}
     keys = [name for name in known if name in found or not found] + [
         name for name in found if name not in known
@@ -284,7 +288,15 @@ api = APIRouter(
     dependencies=[Depends(delay), Depends(authorise), Depends(throttle)],
     responses=_errors(400, 401, 403, 429, 500, 502, 503, 504),
 )
-_RANGE = "/{deviceId:segment}/{unixUTCTimeStampFrom:segment}/{unixUTCTimeStampTo:segment}/{pageNumber:segment}"
+_RANGE = "/" + "/".join(
+    f"{{{name}:segment}}"
+    for name in (
+        "deviceId",
+        "unixUTCTimeStampFrom",
+        "unixUTCTimeStampTo",
+        "pageNumber",
+    )
+)
 
 
 @api.get("/version", response_class=PlainTextResponse)
@@ -370,7 +382,10 @@ async def requests(state: Sandboxed) -> Tally:
 
 
 class Journal:
-    """The ASGI middleware that writes down each request, and keeps encoded slashes from splitting its path."""
+    """The ASGI middleware that writes down each request.
+
+    It also keeps encoded slashes from splitting a path.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         """Stand before an app."""
@@ -394,17 +409,16 @@ class Journal:
                 exchange.status = event["status"]
             await send(event)
 
-        with state.noted(exchange):
+        # A server that stops cancels its answers, and nobody is left to tell.
+        with suppress(asyncio.CancelledError), state.noted(exchange):
             await self._app(scope, receive, noting)
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, StarletteHTTPException)
+async def _http_error(_request: Request, error: StarletteHTTPException) -> Response:
     return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _invalid(_request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     return JSONResponse({"message": f"{first['loc'][-1]}: {first['msg']}"}, 422)
 

@@ -1,7 +1,8 @@
 """Faults to order: which requests they strike, and what the client then sees.
 
-The bodies are those of AWS API Gateway, which stands before the API: its answer to a wrong key,
-`{"message":"Forbidden"}`, is Gateway's own (documentation: "Error Response Format").
+Error bodies are those of AWS API Gateway, which stands before the API: its answer to a
+wrong key, `{"message":"Forbidden"}` (documentation: "Error Response Format"), is
+Gateway's own.
 """
 
 from __future__ import annotations
@@ -92,18 +93,21 @@ Kind = Literal[
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Fault:
-    """One kind of fault, and the requests it strikes: of those that match, from one to another, some.
+    """One kind of fault, and which requests it strikes.
 
     Attributes:
-        kind: What happens; `status_429` and the like are that answer, `quota` is 429 with another message.
-        where: A stream (version, devices, sessions, analytics, tableau) or a pattern to search in the path; all
-            requests if empty. `analytics` is the size-optimised endpoint alone.
-        rate: The probability that a request is struck, decided by the seed, the path and how often it was asked for.
+        kind: What happens. `status_429` and the like are that answer, `quota` is
+            Gateway's other 429.
+        where: A stream (version, devices, sessions, analytics, tableau), or a pattern
+            to search for in the path; all requests if empty. `analytics` is the
+            size-optimised endpoint alone.
+        rate: The probability that a request is struck. The seed, the path and how often
+            it was asked for decide.
         times: How often the same path is struck at most.
-        start: The first matching request that may be struck, counted from 1.
+        start: The first of the matching requests that may be struck, counted from 1.
         until: The last one.
-        seconds: How long a stall lasts, or how long a slow body takes.
-        retry_after: The text of a `Retry-After` header, or `date` for a time two seconds ahead.
+        seconds: How long a stall lasts, or a slow body takes.
+        retry_after: The `Retry-After` header; `date` is two seconds ahead as a date.
         location: Where a redirect leads.
     """
 
@@ -126,7 +130,7 @@ class Fault:
 
 
 class Schedule:
-    """Decides which requests are struck; the same for the same faults, seed and requests of each path."""
+    """Decides which requests are struck, in the same way for the same seed."""
 
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
         """Begin at the first request."""
@@ -165,7 +169,7 @@ class Schedule:
 
 
 def retry_after(value: str | None, seconds: int = 2) -> dict[str, str]:
-    """Make the `Retry-After` header; `date` is written as the time so many seconds ahead."""
+    """Make the `Retry-After` header; `date` is so many seconds ahead as a date."""
     if value == "date":
         value = formatdate(ceil(time.time()) + seconds, usegmt=True)
     return {} if value is None else {"Retry-After": value}
@@ -281,7 +285,7 @@ async def _capture(app: ASGIApp, scope: Scope, receive: Receive) -> Answer:
     """Let the app answer, and keep the answer."""
     messages: list[Message] = []
 
-    async def send(message: Message) -> None:  # noqa: RUF029 - ASGI's signature
+    async def send(message: Message) -> None:
         messages.append(message)
 
     await app(scope, receive, send)
@@ -311,14 +315,14 @@ def _reset(transport: asyncio.Transport) -> None:
 async def _drop(
     _fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
 ) -> None:
-    scope["extensions"]["transport"].close()
+    scope["state"]["transport"].close()
     await pause(receive)
 
 
 async def _reset_before(
     _fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
 ) -> None:
-    _reset(scope["extensions"]["transport"])
+    _reset(scope["state"]["transport"])
     await pause(receive)
 
 
@@ -327,7 +331,7 @@ async def _reset_amid(
 ) -> None:
     answer = await _capture(app, scope, receive)
     await _begin(send, answer, len(answer[2]) // 2)
-    _reset(scope["extensions"]["transport"])
+    _reset(scope["state"]["transport"])
     await pause(receive)
 
 
@@ -336,7 +340,7 @@ async def _cut(
 ) -> None:
     answer = await _capture(app, scope, receive)
     await _begin(send, answer, len(answer[2]) // 2)
-    scope["extensions"]["transport"].close()
+    scope["state"]["transport"].close()
     await pause(receive)
 
 
@@ -392,7 +396,7 @@ async def _flood(
     chunk = _compressed() if bomb else b" " * 2**16
     await _begin(send, (200, headers, b""), 0)
     left = 256 if bomb else -1
-    while left and not scope["extensions"]["transport"].is_closing():
+    while left and not scope["state"]["transport"].is_closing():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await asyncio.sleep(0)
         left -= 1

@@ -1,4 +1,4 @@
-"""Made-up detections that look real: the rows of one device, each computed when it is asked for."""
+"""Made-up detections that look real, each computed when it is asked for."""
 
 from __future__ import annotations
 
@@ -19,24 +19,15 @@ _CROWD = (
     "this_frame_persons_count",
     "number_of_persons_in_group",
 )
-_TRAFFIC = (
-    "person",
-    "truck",
-    "car",
-    "bicycle",
-    "bus",
-    "motorbike",
-    "dog",
-    "total_count",
-)
+_TRAFFIC = ("person", "truck", "car", "bicycle", "bus", "van", "dog", "total_count")
 _DEFECTS = (
     "corrosion",
     "crack",
-    "Rost – Stütze",
-    "vegetation",
+    "Rostfraß",
+    "moss",
     "nest",
-    "insulator",
-    "spalling",
+    "锈",
+    "gap",
     "total_count",
 )
 _MODELS = (
@@ -46,19 +37,21 @@ _MODELS = (
     ("contagem-de-veículos", _TRAFFIC),
 )
 
-# Frames hold a varying number of rows, in a cycle, so that the frame of a row is arithmetic and not a search.
+# Frames hold a varying number of rows, in a cycle, so that the frame of a row is
+# arithmetic and not a search.
 _FRAME_SIZES = (1, 6, 3, 8, 2)
-_CYCLE = tuple(
+_CYCLE = [
     (frame, place) for frame, size in enumerate(_FRAME_SIZES) for place in range(size)
-)
-_ROWS_PER_SESSION = 12 * len(_CYCLE)
-_FRAMES_PER_SESSION = 12 * len(_FRAME_SIZES)
+]
+_SESSION_ROWS = 12 * len(_CYCLE)
+_SESSION_FRAMES = 12 * len(_FRAME_SIZES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Session:
     """What the rows of one session share."""
 
+    number: int
     begin: int
     session_id: str
     model_id: str
@@ -67,96 +60,121 @@ class _Session:
     first_frame: int
 
 
-class History:
-    """The rows of a device in time order, a pure function of the seed, the device and the index.
+@dataclass(frozen=True)
+class _Frame:
+    """What the rows of one frame share."""
 
-    Nothing is stored, so millions of rows take no memory and no time to start with.
+    number: int
+    session: _Session
+    timestamp: str
+    noise: int
+
+
+class History:
+    """The rows of a device, a pure function of the seed, the device and the index.
+
+    Nothing is stored, so millions of rows cost neither memory nor time to start with.
     """
 
     def __init__(
         self, device_id: str, rows: int, *, seed: int, start: datetime, end: datetime
     ) -> None:
-        """Spread `rows` rows over sessions in [start, end)."""
+        """Spread so many rows over sessions within [start, end)."""
         self.device_id = device_id
         self.rows = range(rows)
         self._salt = crc32(f"{seed}/{device_id}".encode())
         self._start = int(start.timestamp()) * SECOND
-        sessions = -(-rows // _ROWS_PER_SESSION) or 1
-        self._slot = (int(end.timestamp()) * SECOND - self._start) // sessions
-        self._frame_time = min(SECOND, self._slot // 2 // _FRAMES_PER_SESSION)
-        self._last = (-1, self._session(0))
+        extent = int(end.timestamp()) * SECOND - self._start
+        self._slot = extent // (-(-rows // _SESSION_ROWS) or 1)
+        self._frame_time = min(SECOND, self._slot // 2 // _SESSION_FRAMES)
+        # Rows are mostly asked for one after the other.
+        self._session = self._make_session(0)
+        self._frame = self._make_frame(0, 0)
 
     def instant(self, index: int) -> int:
-        """Microseconds since 1970 of a row; never less than the row before."""
-        session, within = divmod(index, _ROWS_PER_SESSION)
-        return self._instant(self._begin(session), within)
+        """Microseconds since 1970 of a row, never less than of the row before."""
+        session, within = divmod(index, _SESSION_ROWS)
+        cycle, rest = divmod(within, len(_CYCLE))
+        return self._time(
+            self._begin(session), cycle * len(_FRAME_SIZES) + _CYCLE[rest][0]
+        )
 
     def row(self, index: int) -> dict[str, Any]:
-        """The row as the API gives it, columns in the order of its `keys`."""
-        number, within = divmod(index, _ROWS_PER_SESSION)
-        last, session = self._last
-        if last != number:
-            session = self._session(number)
-            self._last = (number, session)
+        """The row as the API gives it, columns in the documented order."""
+        number, within = divmod(index, _SESSION_ROWS)
         cycle, rest = divmod(within, len(_CYCLE))
-        frame, place = _CYCLE[rest]
-        frame += cycle * len(_FRAME_SIZES)
-        noise = crc32(b"%d/%d" % (number, frame), self._salt)
-        # In every other frame all counts are one, so that rows of groups are equal to the letter.
-        count: float = 1 + (noise >> (place if noise & 1 else 0)) % 5
+        place = _CYCLE[rest][1]
+        frame_number = cycle * len(_FRAME_SIZES) + _CYCLE[rest][0]
+        frame = self._frame
+        if frame.number != frame_number or frame.session.number != number:
+            self._frame = frame = self._make_frame(number, frame_number)
+        session = frame.session
         class_name = session.classes[place]
-        if class_name == "group_pixel_size":
-            count *= 12.5
+        # In every other frame all counts are one, so that rows of groups are equal to
+        # the letter.
+        count = 1 + (frame.noise >> (place if frame.noise & 1 else 0)) % 5
         return {
             "class_name": class_name,
-            "count": count,
+            "count": count * 12.5 if class_name == "group_pixel_size" else count,
             "device_id": self.device_id,
-            "frame_number": session.first_frame + 25 * frame,
+            "frame_number": session.first_frame + 25 * frame_number,
             "model_id": session.model_id,
             "session_id": session.session_id,
             "source_file_name": session.source_file_name,
-            "timestamp": timestamp(self._instant(session.begin, within)),
+            "timestamp": frame.timestamp,
         }
 
     def session_ids(self) -> list[str]:
         """The sessions which have a row."""
-        numbers = range(-(-len(self.rows) // _ROWS_PER_SESSION))
+        numbers = range(-(-len(self.rows) // _SESSION_ROWS))
         return [str(self._begin(number) // 1000) for number in numbers]
 
     def _begin(self, session: int) -> int:
-        slack = self._slot - self._frame_time * _FRAMES_PER_SESSION
+        slack = self._slot - self._frame_time * _SESSION_FRAMES
         jitter = crc32(b"begin %d" % session, self._salt) * 1000 % max(slack, 1)
         return (self._start + session * self._slot + jitter) // 1000 * 1000
 
-    def _instant(self, begin: int, within: int) -> int:
-        cycle, rest = divmod(within, len(_CYCLE))
-        frame = cycle * len(_FRAME_SIZES) + _CYCLE[rest][0]
+    def _time(self, begin: int, frame: int) -> int:
         unit = SECOND if self._frame_time == SECOND else 1000
         return (begin + frame * self._frame_time) // unit * unit
 
-    def _session(self, number: int) -> _Session:
+    def _make_session(self, number: int) -> _Session:
         begin = self._begin(number)
         noise = crc32(b"session %d" % number, self._salt)
         model_id, classes = _MODELS[noise % len(_MODELS)]
         recorded = datetime.fromtimestamp(begin // SECOND, timezone.utc)
-        recording = f"{self.device_id}-{begin // SECOND}-{recorded:%d-%b-%y-%H-%M-%S}"
-        live = number % 4 == 1
+        recording = (
+            f"{self.device_id}-{begin // SECOND}-{recorded:%d-%b-%y-%H-%M-%S}.mp4"
+        )
+        files = (
+            recording,
+            f"{self.device_id}?token=sneaky-firefox-{noise % 1000}",
+            None,
+            recording.replace(".mp4", "-Brücke-港口.mp4"),
+        )
         return _Session(
+            number=number,
             begin=begin,
             session_id=str(begin // 1000),
             model_id=model_id,
             classes=classes,
-            source_file_name=(
-                f"{recording}.mp4",
-                f"{self.device_id}?token=sneaky-firefox-{noise % 1000}",
-                None,
-                f"{recording}-Brücke-港口.mp4",
-            )[number % 4],
-            first_frame=noise % 100_000 if live else 1,
+            source_file_name=files[number % len(files)],
+            first_frame=1 if number % 2 == 0 else noise % 100_000,
+        )
+
+    def _make_frame(self, session: int, number: int) -> _Frame:
+        last = self._session
+        if last.number != session:
+            self._session = last = self._make_session(session)
+        return _Frame(
+            number=number,
+            session=last,
+            timestamp=timestamp(self._time(last.begin, number)),
+            noise=crc32(b"%d/%d" % (session, number), self._salt),
         )
 
 
 def timestamp(instant: int) -> str:
-    """Write an instant as the documentation does: UTC, three decimals, `Z`."""
+    """Write an instant as the documentation's examples do: UTC, three decimals, Z."""
     moment = datetime.fromtimestamp(instant // SECOND, timezone.utc)
     return f"{moment.isoformat()[:19]}.{instant % SECOND // 1000:03}Z"

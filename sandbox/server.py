@@ -19,28 +19,30 @@ from sandbox.world import Row, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
     from typing_extensions import Self
 
 
 class _Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol, which also shows the app its transport: faults below HTTP are made there."""
+    """Uvicorn's protocol, with its transport shown to the app.
+
+    Faults below HTTP are made on the transport.
+    """
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {"transport": self.transport}  # type: ignore[typeddict-item]
-        self.server_state.default_headers = [
-            (b"date", formatdate(usegmt=True).encode())
-        ]
+        self.scope["state"]["transport"] = self.transport
+        date = formatdate(usegmt=True).encode()
+        self.server_state.default_headers = [(b"date", date)]
 
 
 class Sandbox:
     """The documented API on localhost, for as long as the `with` block lasts.
 
     ```python
-    with Sandbox(World.generate(devices=3, rows=500), page_size=50, bounds="open") as sandbox:
-        requests.get(f"{sandbox.url}/analytics/devices", headers={"x-api-key": "sandbox"})
+    with Sandbox(World.generate(rows=500), page_size=50, bounds="open") as sandbox:
+        url, headers = f"{sandbox.url}/analytics/devices", {"x-api-key": "sandbox"}
+        requests.get(url, headers=headers)
     ```
     """
 
@@ -62,7 +64,7 @@ class Sandbox:
         """
         self.state = State(world or World.generate(), Options(**options))
         self._address = (host, port)
-        self._stopping: asyncio.Event | None = None
+        self._thread: Thread | None = None
 
     @property
     def world(self) -> World:
@@ -76,7 +78,7 @@ class Sandbox:
 
     @property
     def requests(self) -> Sequence[Exchange]:
-        """What was asked so far, the control paths apart."""
+        """What was asked so far, below /sandbox apart."""
         return self.state.requests
 
     @property
@@ -97,58 +99,61 @@ class Sandbox:
         listener = socket.create_server(self._address)
         self._address = listener.getsockname()
         ready = Event()
-        self._thread = Thread(
-            target=lambda: asyncio.run(self._serve(listener, ready)),
-            name="sandbox",
-            daemon=True,
-        )
+        self._thread = Thread(target=self._run, args=(listener, ready), daemon=True)
         self._thread.start()
         ready.wait()
 
     def stop(self) -> None:
-        """Break off all connections and refuse new ones, as a server does that dies."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        """Break off all connections and refuse new ones, as a machine does that dies.
 
-    async def _serve(self, listener: socket.socket, ready: Event) -> None:
-        """Run uvicorn's protocol without its server, which takes tenths of a second to stop."""
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        config = Config(
-            app,
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            ws="none",
-            lifespan="off",
-        )
-        config.load()
-        shared = ServerState()
-        server = await self._loop.create_server(
-            lambda: _Protocol(
-                config=config, server_state=shared, app_state={"sandbox": self.state}
-            ),
-            sock=listener,
-        )
-        ready.set()
-        await self._stopping.wait()
-        server.close()
-        for connection in list(shared.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-        for task in list(shared.tasks):
-            task.cancel()
-        await asyncio.gather(*shared.tasks, return_exceptions=True)
+        The data and what was asked so far remain.
+        """
+        if self._thread:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+            self._thread = None
 
     def __enter__(self) -> Self:
         """Start."""
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
+
+    def _run(self, listener: socket.socket, ready: Event) -> None:
+        try:
+            asyncio.run(self._serve(listener, ready))
+        finally:
+            ready.set()
+
+    async def _serve(self, listener: socket.socket, ready: Event) -> None:
+        """Run uvicorn's protocol, without its server: that takes long to stop."""
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        config = Config(
+            app,
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+        )
+        shared = ServerState()
+        state = {"sandbox": self.state}
+
+        def protocol() -> _Protocol:
+            return _Protocol(config=config, server_state=shared, app_state=state)
+
+        server = await self._loop.create_server(protocol, sock=listener)
+        ready.set()
+        await self._stopping.wait()
+        server.close()
+        for connection in list(shared.connections):
+            connection.transport.abort()
+        # Only then do the answers under way know that nobody waits for them.
+        await asyncio.sleep(0)
+        for task in list(shared.tasks):
+            task.cancel()
+        await asyncio.gather(*shared.tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What a running sandbox knows: its data, its options, and what was asked of it so far."""
+"""What a running sandbox knows: its data, its options, what was asked of it so far."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Exchange:
-    """One request and what became of it; `status` is none if it was not answered."""
+    """One request and what became of it; no `status` if no answer was begun."""
 
     method: str
     path: str
@@ -57,23 +57,20 @@ class State:
 
     def truth(self, device_id: str | None = None) -> Iterator[dict[str, Any]]:
         """Give every row that requests made now would see, as raw values."""
-        for name in self.world.devices if device_id is None else (device_id,):
+        for name in list(self.world.devices) if device_id is None else [device_id]:
             request = self.visits[name] + 1
             if self.world.has(name, request):
                 yield from map(dict, self.world.view(name, request=request))
 
     def wait(self) -> float:
-        """Admit a request to the rate limit and give 0, or the seconds until one will be admitted."""
+        """Let a request through the rate limit: 0, or the seconds until that is so."""
         limit, now = self.options.rate_limit, time.monotonic()
         if limit is None:
             return 0
         while self._admitted and self._admitted[0] <= now - self.options.rate_window:
             self._admitted.popleft()
-        if len(self._admitted) >= limit:
-            return (
-                (self._admitted[0] if self._admitted else now)
-                + self.options.rate_window
-                - now
-            )
-        self._admitted.append(now)
-        return 0
+        if len(self._admitted) < limit:
+            self._admitted.append(now)
+            return 0
+        oldest = self._admitted[0] if self._admitted else now
+        return oldest + self.options.rate_window - now

@@ -1,4 +1,4 @@
-"""The data of the sandbox: devices, their rows in time order, and when each row can be seen."""
+"""The data of the sandbox: devices, their rows, and when each row can be seen."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _EVER = (-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class Row:
-    """A row as the API sends it, whatever its values, and the instant by which ranges find it.
+    """A row as the API sends it, and the instant by which ranges find it.
 
     Attributes:
-        values: The columns, sent as they are; a `msgspec.Raw` among them is sent to the letter.
+        values: The columns, sent as they are, a `msgspec.Raw` to the letter.
         instant: Microseconds since 1970; read off the `timestamp` column if not given.
-        after_requests: The row is seen only after this many requests for rows of its device.
-        after_time: The row is seen only from this time on, in seconds since 1970.
+        after_requests: It is seen only after this many requests for its device.
+        after_time: It is seen only from this time on, in seconds since 1970.
     """
 
     values: Values
@@ -42,7 +42,7 @@ class Row:
     after_time: float = 0
 
     def seen(self, request: int) -> bool:
-        """Whether the device's request of this number, counted from 1, sees the row if it comes now."""
+        """Whether the device's request of this number sees the row if it comes now."""
         return self.after_requests < request and self.after_time <= time.time()
 
     def place(self) -> int:
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class View:
-    """The rows of one device in a range, in time order, each built only when it is asked for."""
+    """The rows of a device in a range, in time order, built when asked for."""
 
     history: History
     span: range
@@ -71,6 +71,8 @@ class View:
 
     def __getitem__(self, rank: int) -> Values:
         """Build the row of this rank."""
+        if not self.ranks:
+            return self.history.row(self.span[rank])
         before = bisect_left(self.ranks, rank)
         if self.ranks[before : before + 1] == (rank,):
             return self.added[before].values
@@ -81,7 +83,7 @@ class View:
         return map(self.__getitem__, range(len(self)))
 
     def shuffled(self, salt: str) -> Sequence[int]:
-        """Give the ranks in a random order, in which the old rows keep theirs when others are added."""
+        """Give the ranks in a random order, which rows added later do not upset."""
         return _shuffled(self.span, self.ranks, self.numbers, salt)
 
 
@@ -117,7 +119,7 @@ class Device:
         insort(self._added, (row.place(), len(self._added), row))
 
     def view(self, since: int, until: int, request: int) -> View:
-        """Select the rows with since <= instant < until which the device's request of this number sees."""
+        """Select since <= instant < until, as the request of this number sees it."""
         old = self.history.rows
         span = range(
             bisect_left(old, since, key=self.history.instant),
@@ -172,9 +174,9 @@ class World:
         """Make a world of explicit rows.
 
         Args:
-            devices: The rows of each device, in any order of time.
+            devices: The rows of each device, in any order.
             sessions: The list of sessions; those of the rows if not given.
-            listed: The list of devices, if it is not the devices themselves: with a duplicate, say.
+            listed: The list of devices, where it differs: with a duplicate, say.
             removed: Devices that are gone after so many requests for their rows.
         """
         self.devices: dict[str, Device] = {}
@@ -183,9 +185,6 @@ class World:
         self._removed = removed or {}
         self._lock = Lock()
         for device_id, rows in (devices or {}).items():
-            self.devices[device_id] = Device(
-                History(device_id, 0, seed=0, start=START, end=END)
-            )
             self.add(device_id, rows)
 
     @classmethod
@@ -218,17 +217,18 @@ class World:
         return world
 
     def add(self, device_id: str, rows: Iterable[Row]) -> None:
-        """Add rows to a device, new ones or late ones."""
+        """Add rows to a device, new ones or late ones; the device may be new too."""
         with self._lock:
+            device = self.devices.setdefault(device_id, _silent(device_id))
             for row in rows:
-                self.devices[device_id].add(row)
+                device.add(row)
 
     def grow(self, count: int, *, late_minutes: int = 0) -> int:
         """Add generated rows to every device that has some; return how many in all.
 
         Args:
             count: How many rows a device gets.
-            late_minutes: How far behind the newest row they begin; 0 puts them after it.
+            late_minutes: How far behind the newest row they begin; 0 is after it.
         """
         grown = 0
         for device_id, device in self.devices.items():
@@ -261,7 +261,7 @@ class World:
         until: int = _EVER[1],
         request: int,
     ) -> View:
-        """Select the rows of a device with since <= instant < until, in microseconds, that its request sees."""
+        """Select rows, since <= instant < until in microseconds since 1970."""
         with self._lock:
             return self.devices[device_id].view(since, until, request)
 
@@ -286,3 +286,7 @@ class World:
                     )
                 )
             )
+
+
+def _silent(device_id: str) -> Device:
+    return Device(History(device_id, 0, seed=0, start=START, end=END))
