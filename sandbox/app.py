@@ -37,7 +37,7 @@ from sandbox.faults import MESSAGES, Misbehaviour, retry_after
 from sandbox.state import Exchange, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
     from starlette.types import Message as Event
@@ -91,7 +91,7 @@ class Growth(BaseModel):
     """How many rows each device gets that has some, and how far behind the newest."""
 
     count: int = Field(ge=1, le=10_000)
-    late_minutes: int = Field(0, ge=0, le=1_000_000)
+    late_minutes: int = Field(default=0, ge=0, le=1_000_000)
 
 
 class Grown(BaseModel):
@@ -211,6 +211,7 @@ async def throttle(state: Sandboxed) -> None:
 class Selection:
     """The rows of one page, and how many pages the range has."""
 
+    page: int
     rows: list[Values]
     total: int
 
@@ -225,7 +226,7 @@ async def select(
     state.visits[device] += 1
     if not state.world.has(device, state.visits[device]):
         if options.unknown_device == "empty":
-            return Selection([], options.empty_total)
+            return Selection(page, [], options.empty_total)
         status = int(options.unknown_device)
         raise HTTPException(status, MESSAGES[status])
     view = state.world.view(
@@ -248,22 +249,22 @@ async def select(
         again = state.visits[device] if options.order == "reshuffled" else 0
         ranks = view.shuffled(f"{options.seed}/{device}/{again}")
     chosen = ranks[(page - 1) * options.page_size : page * options.page_size]
-    return Selection([view[rank] for rank in chosen], total or options.empty_total)
+    return Selection(
+        page, [view[rank] for rank in chosen], total or options.empty_total
+    )
 
 
 Selected = Annotated[Selection, Depends(select)]
 
 
-def columns(
-    state: State, rows: Iterable[Values], known: Sequence[str], page: int
-) -> list[str]:
+def columns(state: State, selected: Selection, known: Sequence[str]) -> list[str]:
     """Order the columns of a page: the documented ones that occur, then others."""
-    found = {name: None for row in rows for name in row}
+    found = {name: None for row in selected.rows for name in row}
     keys = [name for name in known if name in found or not found] + [
         name for name in found if name not in known
     ]
     if state.options.key_order == "shuffled":
-        Random(f"{state.options.seed}/{page}").shuffle(keys)
+        Random(f"{state.options.seed}/{selected.page}").shuffle(keys)
     return keys
 
 
@@ -323,11 +324,9 @@ async def sessions(state: Sandboxed) -> Response:
 
 
 @api.get(_RANGE, response_model=Page, responses=_errors(404, 413, 422))
-async def size_optimized(
-    state: Sandboxed, selected: Selected, page: PageNumber
-) -> Response:
+async def size_optimized(state: Sandboxed, selected: Selected) -> Response:
     """Rows of a device between two times, as arrays."""
-    keys = columns(state, selected.rows, KEYS, page)
+    keys = columns(state, selected, KEYS)
     data = [[row.get(key) for key in keys] for row in selected.rows]
     return answer(
         state, {"keys": keys, "total_num_pages": selected.total, "data": data}
@@ -339,9 +338,9 @@ async def size_optimized(
     response_model=TableauPage | list[dict[str, Any]],
     responses=_errors(404, 413, 422),
 )
-async def tableau(state: Sandboxed, selected: Selected, page: PageNumber) -> Response:
+async def tableau(state: Sandboxed, selected: Selected) -> Response:
     """Rows of a device between two times, as objects."""
-    keys = columns(state, selected.rows, TABLEAU_KEYS, page)
+    keys = columns(state, selected, TABLEAU_KEYS)
     data = [{key: row[key] for key in keys if key in row} for row in selected.rows]
     if state.options.tableau_form == "bare-array":
         return answer(state, data)

@@ -113,11 +113,11 @@ class Fault:
 
     kind: Kind
     where: str = ""
-    rate: float = Field(1, ge=0, le=1)
-    times: int | None = Field(None, ge=0)
-    start: int = Field(1, ge=1)
-    until: int | None = Field(None, ge=0)
-    seconds: float = Field(5, ge=0)
+    rate: float = Field(default=1, ge=0, le=1)
+    times: int | None = Field(default=None, ge=0)
+    start: int = Field(default=1, ge=1)
+    until: int | None = Field(default=None, ge=0)
+    seconds: float = Field(default=5, ge=0)
     retry_after: str | None = None
     location: str = "http://127.0.0.1:9/"
 

@@ -1,0 +1,463 @@
+# noqa: INP001 - a package of this name would hide the one that is tested
+"""What the sandbox answers, as a client without a library reads it."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import msgspec
+import pytest
+from pydantic import ValidationError
+
+from sandbox import Options, Row, Sandbox, World
+
+if TYPE_CHECKING:
+    from http.client import HTTPMessage
+
+ID = "Wabcdb35be35bb72"
+EVER = "1000000000000/9999999999999"
+PERSON = {
+    "class_name": "person",
+    "count": 1,
+    "device_id": ID,
+    "frame_number": 110251,
+    "model_id": "starter-ai",
+    "session_id": "1597622730877",
+    "source_file_name": f"{ID}?token=sneaky-firefox-288",
+    "timestamp": "2020-08-17T02:08:49.000Z",
+}
+SIZE_OPTIMIZED = """\
+{"keys": ["class_name","count","device_id","frame_number","model_id","session_id",\
+"source_file_name","timestamp"],
+"total_num_pages":1,
+"data":[["person",1,"Wabcdb35be35bb72",110251,"starter-ai","1597622730877",\
+"Wabcdb35be35bb72?token=sneaky-firefox-288","2020-08-17T02:08:49.000Z"],
+["person",3,"Wabcdb35be35bb72",110252,"starter-ai","1597622730878",\
+"Wabcdb35be35bb72?token=sneaky-firefox-288","2020-08-17T02:08:49.000Z"]]}"""
+TABLEAU = """\
+{"total_num_pages":1,
+"data":[{"timestamp":"2020-08-17T02:08:49.000Z","class_name":"person","count":1,\
+"device_id":"Wabcdb35be35bb72",\
+"source_file_name":"Wabcdb35be35bb72?token=sneaky-firefox-288",\
+"frame_number":110251,"model_id":"starter-ai","session_id":"1597622730877"},
+{"timestamp":"2020-08-17T02:08:49.000Z","class_name":"truck","count":1,\
+"device_id":"Wabcdb35be35bb72",\
+"source_file_name":"Wabcdb35be35bb72?token=sneaky-firefox-288",\
+"frame_number":110252,"model_id":"starter-ai","session_id":"1597622730877"}]}"""
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:  # noqa: ANN401 - any JSON
+        return json.loads(self.body)
+
+
+def ask(
+    sandbox: Sandbox,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: str | None = None,
+) -> Reply:
+    address = urlsplit(sandbox.url)
+    if not path.startswith("/v1"):
+        path = f"/v1/analytics/{path}"
+    if headers is None:
+        headers = {"x-api-key": sandbox.state.options.api_key}
+    with closing(HTTPConnection(address.netloc, timeout=10)) as connection:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return Reply(response.status, response.headers, response.read())
+
+
+def at(milliseconds: int, **values: object) -> Row:
+    return Row(PERSON | {"count": milliseconds} | values, milliseconds * 1000)
+
+
+def read(sandbox: Sandbox, path: str, form: str = "") -> list[dict[str, Any]]:
+    rows, page, total = [], 0, 1
+    while page < total:
+        page += 1
+        got = ask(sandbox, f"{form}{path}/{page}").json()
+        total = got["total_num_pages"]
+        rows += [
+            row if form else dict(zip(got["keys"], row, strict=True))
+            for row in got["data"]
+        ]
+    return rows
+
+
+def compact(documented: str) -> bytes:
+    return json.dumps(json.loads(documented), separators=(",", ":")).encode()
+
+
+def test_answers_as_the_documentation_does() -> None:
+    size_optimized = World(
+        {
+            ID: [
+                Row(PERSON),
+                Row(
+                    PERSON
+                    | {
+                        "count": 3,
+                        "frame_number": 110252,
+                        "session_id": "1597622730878",
+                    }
+                ),
+            ]
+        }
+    )
+    with Sandbox(size_optimized) as sandbox:
+        # The documented example of one row has from and to equal.
+        reply = ask(sandbox, f"{ID}/1597630129000/1597630129000/1")
+        assert reply.body == compact(SIZE_OPTIMIZED)
+        assert reply.headers["content-type"] == "application/json"
+        assert ask(sandbox, "version").body == b'{"1.0.1"}'
+        assert ask(sandbox, "devices").body == b'["Wabcdb35be35bb72"]'
+        assert ask(sandbox, "sessions").body == b'["1597622730877","1597622730878"]'
+        reply = ask(sandbox, "version", headers={"x-api-key": "none"})
+        assert reply[::2] == (403, b'{"message":"Forbidden"}')
+    tableau = World(
+        {
+            ID: [
+                Row(PERSON),
+                Row(PERSON | {"class_name": "truck", "frame_number": 110252}),
+            ]
+        }
+    )
+    with Sandbox(tableau) as sandbox:
+        assert ask(sandbox, f"tableau/{ID}/{EVER}/1").body == compact(TABLEAU)
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "status"),
+    [
+        ("k", {}, 403),
+        ("k", {"x-api-key": ""}, 403),
+        ("k", {"x-api-key": "kk"}, 403),
+        ("k", {"X-Api-Key": "k"}, 200),
+        ("k", {"Authorization": "Bearer k"}, 403),
+        ("ul_pat_k", {"Authorization": "Bearer ul_pat_k"}, 200),
+        ("ul_pat_k", {"Authorization": "Bearer ul_pat_l"}, 403),
+        ("ul_pat_k", {"Authorization": "Basic ul_pat_k"}, 403),
+        ("ul_pat_k", {"x-api-key": "ul_pat_k"}, 200),
+    ],
+)
+def test_credential(key: str, headers: dict[str, str], status: int) -> None:
+    with Sandbox(api_key=key) as sandbox:
+        for path in ("version", "devices", "sessions", "x/1/2/3", "tableau/x/1/2/3"):
+            expected = status if status == 403 or "/" not in path else 422
+            assert ask(sandbox, path, headers=headers).status == expected
+        assert sandbox.requests[0].headers.items() >= {
+            (name.lower(), value) for name, value in headers.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        (f"/{EVER}/1", "deviceId"),
+        (f"{'W' * 129}/{EVER}/1", "deviceId"),
+        (f"W%00/{EVER}/1", "deviceId"),
+        (f"W%FF/{EVER}/1", "deviceId"),
+        (f"{ID}/1597630129/9999999999999/1", "unixUTCTimeStampFrom"),
+        (f"{ID}/0/9999999999999/1", "unixUTCTimeStampFrom"),
+        (f"{ID}/-1597630129000/9999999999999/1", "unixUTCTimeStampFrom"),
+        (f"{ID}/1597630129000.0/9999999999999/1", "unixUTCTimeStampFrom"),
+        (f"{ID}/1000000000000/1597630129000000000/1", "unixUTCTimeStampTo"),
+        (f"{ID}/1000000000000/now/1", "unixUTCTimeStampTo"),
+        (f"{ID}/1597630129001/1597630129000/1", "unixUTCTimeStampFrom"),
+        (f"{ID}/{EVER}/0", "pageNumber"),
+        (f"{ID}/{EVER}/-1", "pageNumber"),
+        (f"{ID}/{EVER}/one", "pageNumber"),
+        (f"{ID}/{EVER}/%201", "pageNumber"),
+        (f"{ID}/{EVER}/", "pageNumber"),
+        (f"{ID}/{EVER}/{'9' * 5000}", "pageNumber"),
+    ],
+)
+@pytest.mark.parametrize("form", ["", "tableau/"])
+def test_validation(path: str, named: str, form: str) -> None:
+    with Sandbox() as sandbox:
+        reply = ask(sandbox, form + path)
+    assert reply.status == 422
+    assert list(reply.json()) == ["message"]
+    assert named in reply.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1", "/v1/", "/v1/analytics", "versions", "a/b", "version/"]
+)
+def test_elsewhere(path: str) -> None:
+    with Sandbox() as sandbox:
+        assert ask(sandbox, path)[::2] == (404, b'{"message":"Not Found"}')
+
+
+def test_only_get() -> None:
+    with Sandbox() as sandbox:
+        reply = ask(sandbox, "devices", method="POST")
+    assert reply[::2] == (405, b'{"message":"Method Not Allowed"}')
+    assert reply.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize("form", ["", "tableau/"])
+@pytest.mark.parametrize("bounds", ["closed", "open", "left-open", "right-open"])
+@pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
+def test_ranges(form: str, bounds: str, order: str) -> None:
+    first = 1597630129000
+    times = [first + n // 3 for n in range(60)]
+    world = World({ID: map(at, times), "W2": [at(first + 5)]})
+    with Sandbox(world, page_size=7, bounds=bounds, order=order) as sandbox:
+        for since, until in [
+            (first, first + 20),
+            (first + 3, first + 9),
+            (first, first),
+        ]:
+            expected = [
+                time
+                for time in times
+                if (
+                    time > since
+                    or (time == since and bounds in {"closed", "right-open"})
+                )
+                and (
+                    time < until
+                    or (time == until and bounds in {"closed", "left-open"})
+                )
+            ]
+            got = [row["count"] for row in read(sandbox, f"{ID}/{since}/{until}", form)]
+            assert sorted(got) == expected
+            if order != "shuffled":
+                assert got == (expected if order == "ascending" else expected[::-1])
+            elif len(expected) > 10:
+                assert got not in (expected, expected[::-1])
+            assert read(sandbox, f"{ID}/{since}/{until}", form) == read(
+                sandbox, f"{ID}/{since}/{until}", form
+            )
+
+
+def test_reshuffled_is_another_order_each_time() -> None:
+    with Sandbox(World.generate(), order="reshuffled") as sandbox:
+        path = f"{next(iter(sandbox.world.devices))}/{EVER}/1"
+        first, second = ask(sandbox, path).json(), ask(sandbox, path).json()
+    assert first != second
+    assert sorted(map(str, first["data"])) == sorted(map(str, second["data"]))
+
+
+@pytest.mark.parametrize("total", [0, 1])
+def test_nothing_there(total: int) -> None:
+    with Sandbox(World({ID: [at(1597630129000)]}), empty_total=total) as sandbox:
+        got = ask(sandbox, f"{ID}/1000000000000/1000000000001/1").json()
+        assert (got["total_num_pages"], got["data"], len(got["keys"])) == (total, [], 8)
+        got = ask(sandbox, f"tableau/{ID}/1000000000000/1000000000001/1").json()
+        assert got == {"total_num_pages": total, "data": []}
+        past_the_end = ask(sandbox, f"tableau/{ID}/{EVER}/2").json()
+        assert past_the_end == {"total_num_pages": 1, "data": []}
+
+
+def test_key_order() -> None:
+    with (
+        Sandbox(World.generate(), page_size=10, key_order="shuffled") as sandbox,
+        Sandbox(World.generate(), page_size=10) as other,
+    ):
+        device = next(iter(sandbox.world.devices))
+        pages = [ask(sandbox, f"{device}/{EVER}/{n}").json()["keys"] for n in (1, 2, 1)]
+        assert pages[0] == pages[2] != pages[1]
+        for form in ("", "tableau/"):
+            path = f"{device}/{EVER}"
+            assert read(sandbox, path, form) == read(other, path, form)
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [("braces", b'{"1.0.1"}'), ("string", b'"1.0.1"'), ("bare", b"1.0.1")],
+)
+def test_version_forms(form: str, body: bytes) -> None:
+    with Sandbox(version_form=form) as sandbox:
+        assert ask(sandbox, "version").body == body
+
+
+def test_tableau_as_a_bare_array() -> None:
+    with Sandbox(World({ID: [Row(PERSON)]}), tableau_form="bare-array") as sandbox:
+        assert ask(sandbox, f"tableau/{ID}/{EVER}/1").json() == [PERSON]
+        assert ask(sandbox, f"tableau/{ID}/{EVER}/2").body == b"[]"
+
+
+def test_values_are_sent_as_they_are() -> None:
+    values = {
+        "count": 1.5,
+        "frame_number": 3.0,
+        "model_id": None,
+        "session_id": 2**53,
+        "class_name": "\0\U0001f6b2" + "x" * 2**20,
+        "source_file_name": msgspec.Raw(b"1e400"),
+        "timestamp": "2020-08-17T02:08:49.123456+00:00",
+        "device_id": ID,
+    }
+    with Sandbox(World({ID: [Row(values)]})) as sandbox:
+        for form in ("", "tableau/"):
+            # The instant has microseconds that the bounds have not.
+            assert not read(sandbox, f"{ID}/1597630129000/1597630129123", form)
+            assert len(read(sandbox, f"{ID}/1597630129123/1597630129124", form)) == 1
+            body = ask(sandbox, f"{form}{ID}/{EVER}/1").body.decode()
+            for text in (
+                "1.5",
+                "3.0",
+                "null",
+                "9007199254740992",
+                "1e400",
+                "\\u0000\U0001f6b2",
+            ):
+                assert text in body
+
+
+def test_columns_of_some_rows() -> None:
+    rows = [at(1597630129000 + n) for n in range(4)]
+    rows[2] = at(1597630129002, colour="red")
+    rows[3] = Row({"device_id": ID}, 1597630129003000)
+    with Sandbox(World({ID: rows}), page_size=2) as sandbox:
+        first, second = (ask(sandbox, f"{ID}/{EVER}/{n}").json() for n in (1, 2))
+        assert first["keys"] == list(PERSON)
+        assert second["keys"] == [*PERSON, "colour"]
+        assert second["data"][1] == [None, None, ID, *[None] * 6]
+        assert read(sandbox, f"{ID}/{EVER}", "tableau/")[2:] == [
+            PERSON | {"count": 1597630129002, "colour": "red"},
+            {"device_id": ID},
+        ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a%b",
+        "%2F",
+        "..",
+        ".",
+        "ü",
+        "\U0001f6b2",
+        "tableau",
+        "a+b",
+    ],
+)
+def test_odd_device_ids(name: str) -> None:
+    with Sandbox(World({name: [at(1597630129000)]})) as sandbox:
+        assert ask(sandbox, "devices").json() == [name]
+        for form in ("", "tableau/"):
+            assert len(read(sandbox, f"{quote(name, safe='')}/{EVER}", form)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [("404", 404), ("403", 403), ("empty", 200)]
+)
+def test_unknown_device(answer: str, status: int) -> None:
+    with Sandbox(unknown_device=answer) as sandbox:
+        assert ask(sandbox, f"W0/{EVER}/1").status == status
+
+
+@pytest.mark.parametrize("status", [413, 504])
+def test_largest_range(status: int) -> None:
+    world = World({ID: [at(1597630129000 + n) for n in range(10)]})
+    with Sandbox(world, too_large=str(status), max_range_seconds=1) as sandbox:
+        assert ask(sandbox, f"{ID}/1597630129000/1597630130000/1").status == 200
+        assert ask(sandbox, f"{ID}/1597630129000/1597630130001/1").status == status
+    with Sandbox(world, too_large=str(status), max_pages=2, page_size=4) as sandbox:
+        assert ask(sandbox, f"{ID}/1597630129000/1597630129007/1").status == 200
+        assert ask(sandbox, f"{ID}/1597630129000/1597630129008/1").status == status
+
+
+def test_largest_body() -> None:
+    with Sandbox(World({ID: [at(1597630129000)]}), max_body=200) as sandbox:
+        reply = ask(sandbox, f"{ID}/{EVER}/1")
+        assert reply[::2] == (502, b'{"message":"Internal server error"}')
+        assert ask(sandbox, f"{ID}/1000000000000/1000000000000/1").status == 200
+
+
+@pytest.mark.parametrize("form", ["none", "seconds", "date"])
+def test_rate_limit(form: str) -> None:
+    with Sandbox(rate_limit=2, rate_window=30, retry_after=form) as sandbox:
+        replies = [ask(sandbox, "version") for _ in range(3)]
+        refused = ask(sandbox, "version", headers={})
+    assert [reply.status for reply in replies] == [200, 200, 429]
+    assert replies[2].body == b'{"message":"Too Many Requests"}'
+    assert refused.status == 403
+    header = replies[2].headers.get("retry-after", "")
+    if form == "date":
+        moment, now = map(parsedate_to_datetime, (header, replies[2].headers["date"]))
+        header = str(int((moment - now).total_seconds()))
+    assert header in {"none": [""], "seconds": ["30"], "date": ["30", "31"]}[form]
+
+
+def test_rate_limit_passes() -> None:
+    with Sandbox(rate_limit=1, rate_window=0.2) as sandbox:
+        start = time.monotonic()
+        assert ask(sandbox, "version").status == 200
+        while ask(sandbox, "version").status == 429:
+            assert time.monotonic() < start + 5
+        assert time.monotonic() >= start + 0.2
+
+
+def test_latency_and_requests_in_flight() -> None:
+    with Sandbox(latency=0.2) as sandbox, ThreadPoolExecutor(4) as pool:
+        start = time.monotonic()
+        list(pool.map(lambda _: ask(sandbox, "version"), range(4)))
+        assert 0.2 <= time.monotonic() - start < 0.7
+        assert sandbox.max_in_flight > 1
+        assert [request.status for request in sandbox.requests] == [200] * 4
+        assert {request.path for request in sandbox.requests} == {
+            "/v1/analytics/version"
+        }
+
+
+def test_stopping_amid_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    with Sandbox(latency=60) as sandbox, ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(ask, sandbox, "version")
+        while not sandbox.requests:
+            pass
+        sandbox.stop()
+        with pytest.raises(ConnectionError):
+            pending.result()
+    assert sandbox.requests[0].status is None
+    assert not caplog.records
+
+
+def test_restarting() -> None:
+    with Sandbox() as sandbox:
+        ask(sandbox, "version")
+        url = sandbox.url
+        sandbox.stop()
+        with pytest.raises(ConnectionRefusedError):
+            ask(sandbox, "version")
+        sandbox.start()
+        ask(sandbox, "version")
+        assert sandbox.url == url
+        assert len(sandbox.requests) == 2
+
+
+def test_options_are_checked() -> None:
+    for wrong in ({"page_size": 0}, {"bounds": "ajar"}, {"no_such": 1}):
+        with pytest.raises(ValidationError):
+            Options(**wrong)
+
+
+def test_all_combinations_start_quickly() -> None:
+    start = time.monotonic()
+    runs = list(product(["closed", "open"], [0, 1], range(25)))
+    for bounds, total, _ in runs:
+        with Sandbox(World({ID: []}), bounds=bounds, empty_total=total) as sandbox:
+            assert ask(sandbox, "devices").status == 200
+    assert time.monotonic() - start < len(runs) * 0.1

@@ -1,0 +1,274 @@
+# noqa: INP001 - a package of this name would hide the one that is tested
+"""Each fault as a client without a library sees it, and which requests it strikes."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from contextlib import closing, contextmanager
+from email.utils import parsedate_to_datetime
+from http.client import (
+    HTTPConnection,
+    HTTPResponse,
+    IncompleteRead,
+    RemoteDisconnected,
+)
+from typing import TYPE_CHECKING, get_args
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import ValidationError
+
+from sandbox import Fault, Sandbox, World
+from sandbox.faults import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORLD = World.generate(devices=1, rows=200)
+(ID,) = WORLD.devices
+ANALYTICS = f"{ID}/1000000000000/9999999999999/1"
+PATHS = {
+    "version": "version",
+    "devices": "devices",
+    "sessions": "sessions",
+    "analytics": ANALYTICS,
+    "tableau": f"tableau/{ANALYTICS}",
+}
+
+
+@contextmanager
+def asking(
+    sandbox: Sandbox, path: str = ANALYTICS, timeout: float = 10
+) -> Iterator[HTTPResponse]:
+    headers = {"x-api-key": "sandbox"}
+    with closing(
+        HTTPConnection(urlsplit(sandbox.url).netloc, timeout=timeout)
+    ) as connection:
+        connection.request("GET", f"/v1/analytics/{path}", headers=headers)
+        with connection.getresponse() as response:
+            yield response
+
+
+def ask(sandbox: Sandbox, path: str = ANALYTICS) -> tuple[int, bytes]:
+    with asking(sandbox, path) as response:
+        return response.status, response.read()
+
+
+@contextmanager
+def broken_off(kind: str, broken: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, IncompleteRead):
+        broken.append(kind)
+
+
+def faulty(kind: str, **more: object) -> Sandbox:
+    return Sandbox(WORLD, faults=[Fault(kind=kind, **more)])  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def right() -> bytes:
+    with Sandbox(WORLD) as sandbox:
+        return ask(sandbox)[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("status_400", "Bad Request"),
+        ("status_401", "Unauthorized"),
+        ("status_403", "Forbidden"),
+        ("status_404", "Not Found"),
+        ("status_413", "Request Too Long"),
+        ("status_422", "Validation failed"),
+        ("status_429", "Too Many Requests"),
+        ("status_500", "Internal Server Error"),
+        ("status_502", "Internal server error"),
+        ("status_503", "Service Unavailable"),
+        ("status_504", "Endpoint request timed out"),
+        ("quota", "Limit Exceeded"),
+    ],
+)
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_error_answers(kind: str, message: str, path: str) -> None:
+    with faulty(kind) as sandbox, asking(sandbox, path) as response:
+        assert response.status == int(kind.replace("quota", "status_429")[-3:])
+        assert response.read() == b'{"message":"%s"}' % message.encode()
+        assert response.headers["retry-after"] is None
+
+
+@pytest.mark.parametrize("value", ["0", "7", "999999", "date"])
+def test_retry_after(value: str) -> None:
+    with (
+        faulty("status_429", retry_after=value) as sandbox,
+        asking(sandbox) as response,
+    ):
+        header, date = response.headers["retry-after"], response.headers["date"]
+    if value == "date":
+        wait = parsedate_to_datetime(header) - parsedate_to_datetime(date)
+        assert 2 <= wait.total_seconds() <= 3
+    else:
+        assert header == value
+
+
+def test_answers_that_are_no_answer(right: bytes) -> None:
+    elsewhere = "http://x.example/"
+    with faulty("redirect", location=elsewhere) as sandbox, asking(sandbox) as response:
+        assert response.status == 302
+        assert response.headers["location"] == elsewhere
+    with faulty("html") as sandbox, asking(sandbox) as response:
+        assert response.status == 200
+        assert response.headers["content-type"].startswith("text/html")
+        assert response.read().startswith(b"<!doctype html>")
+    with faulty("empty") as sandbox:
+        assert ask(sandbox) == (200, b"")
+    with faulty("malformed") as sandbox:
+        assert ask(sandbox) == (200, right[: len(right) // 2])
+
+
+def test_answers_of_another_shape(right: bytes) -> None:
+    page = json.loads(right)
+    shapes = {
+        "no_data": {name: page[name] for name in ("keys", "total_num_pages")},
+        "no_total": {name: page[name] for name in ("keys", "data")},
+        "string_total": page | {"total_num_pages": "1"},
+        "short_row": page | {"data": [page["data"][0][:-1], *page["data"][1:]]},
+        "other_shape": page["data"],
+    }
+    for kind, shape in shapes.items():
+        with faulty(kind) as sandbox:
+            status, body = ask(sandbox)
+            assert (status, json.loads(body)) == (200, shape)
+            assert ask(sandbox, PATHS["tableau"])[0] == 200
+            assert json.loads(ask(sandbox, "devices")[1]) == (
+                {"result": [ID]} if kind == "other_shape" else [ID]
+            )
+
+
+def test_connections_that_end_before_an_answer() -> None:
+    with faulty("drop") as sandbox, pytest.raises(RemoteDisconnected):
+        ask(sandbox)
+    with faulty("reset_before") as sandbox:
+        with pytest.raises(ConnectionResetError) as raised:
+            ask(sandbox)
+        assert raised.type is ConnectionResetError
+        assert [request.status for request in sandbox.requests] == [None]
+
+
+def test_connections_that_end_amid_an_answer(right: bytes) -> None:
+    half = right[: len(right) // 2]
+    with faulty("reset_amid") as sandbox, asking(sandbox) as response:
+        assert response.headers["content-length"] == str(len(right))
+        assert response.read(len(half)) == half
+        with pytest.raises(ConnectionResetError):
+            response.read()
+    with faulty("cut") as sandbox, asking(sandbox) as response:
+        with pytest.raises(IncompleteRead) as raised:
+            response.read()
+        assert raised.value.partial == half
+
+
+def test_stalls(right: bytes) -> None:
+    with (
+        faulty("stall", seconds=60) as sandbox,
+        pytest.raises(TimeoutError),
+        asking(sandbox, timeout=0.2),
+    ):
+        pass
+    with (
+        faulty("stall_amid", seconds=60) as sandbox,
+        asking(sandbox, timeout=0.2) as response,
+    ):
+        assert response.read(len(right) // 2) == right[: len(right) // 2]
+        with pytest.raises(TimeoutError):
+            response.read()
+    for kind in ("stall", "stall_amid", "slow"):
+        start = time.monotonic()
+        with faulty(kind, seconds=0.3) as sandbox:
+            assert ask(sandbox) == (200, right)
+        assert 0.3 <= time.monotonic() - start < 2
+
+
+def test_bomb() -> None:
+    with faulty("bomb") as sandbox, asking(sandbox) as response:
+        assert response.headers["content-encoding"] == "gzip"
+        inflated = zlib.decompressobj(wbits=31).decompress(response.read(2**17))
+        assert len(inflated) == 2**26
+        assert not inflated.strip()
+
+
+def test_endless() -> None:
+    with faulty("endless") as sandbox, asking(sandbox) as response:
+        assert response.headers["transfer-encoding"] == "chunked"
+        assert len(response.read(2**24)) == 2**24
+
+
+def test_the_sandbox_outlives_its_faults(caplog: pytest.LogCaptureFixture) -> None:
+    faults = [Fault(kind=kind, seconds=0.1, times=1) for kind in get_args(Kind)]
+    broken: list[str] = []
+    with Sandbox(WORLD, faults=faults) as sandbox:
+        for fault in faults:
+            with (
+                broken_off(fault.kind, broken),
+                asking(sandbox, "devices") as response,
+            ):
+                response.read(2**20)
+        assert broken == ["drop", "reset_before", "reset_amid"]
+        assert ask(sandbox, "devices") == (200, b'["%s"]' % ID.encode())
+        assert len(sandbox.requests) == len(faults) + 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("where", PATHS)
+def test_where_by_stream(where: str) -> None:
+    with faulty("status_503", where=where) as sandbox:
+        struck = [name for name, path in PATHS.items() if ask(sandbox, path)[0] == 503]
+    assert struck == [where]
+
+
+def test_where_by_pattern() -> None:
+    with faulty("status_503", where=f"{ID}/.*/1$") as sandbox:
+        struck = [name for name, path in PATHS.items() if ask(sandbox, path)[0] == 503]
+    assert struck == ["analytics", "tableau"]
+
+
+def statuses(sandbox: Sandbox, number: int, path: str = "devices") -> list[int]:
+    return [ask(sandbox, path)[0] for _ in range(number)]
+
+
+def test_when() -> None:
+    with faulty("status_503", times=2) as sandbox:
+        assert statuses(sandbox, 3) == [503, 503, 200]
+        assert statuses(sandbox, 3, "sessions") == [503, 503, 200]
+    with faulty("status_503", where="devices", start=2, until=3) as sandbox:
+        assert statuses(sandbox, 2, "sessions") == [200, 200]
+        assert statuses(sandbox, 4) == [200, 503, 503, 200]
+    with faulty("status_503", rate=0) as sandbox:
+        assert statuses(sandbox, 3) == [200, 200, 200]
+
+
+def test_rates_follow_the_seed() -> None:
+    fault = Fault(kind="status_503", rate=0.4)
+    runs = []
+    for seed in (1, 1, 2):
+        with Sandbox(WORLD, faults=[fault], seed=seed) as sandbox:
+            runs.append(statuses(sandbox, 60))
+    assert runs[0] == runs[1] != runs[2]
+    assert 10 < runs[0].count(503) < 40
+
+
+def test_faults_in_words() -> None:
+    spec = "kind=status_503,where=analytics,rate=0.1,times=2,start=5"
+    fault = Fault(kind="status_503", where="analytics", rate=0.1, times=2, start=5)
+    assert Fault.parse(spec) == fault
+    for wrong in (
+        "kind=status_599",
+        "where=devices",
+        "kind=cut,rate=2",
+        "kind=cut,x=1",
+        "cut",
+    ):
+        with pytest.raises((ValidationError, ValueError)):
+            Fault.parse(wrong)
