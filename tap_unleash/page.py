@@ -1,0 +1,260 @@
+"""A page of analytics rows, by column: typed, in one form, whichever endpoint sent it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tap_unleash.client import InvalidBodyError, TapError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+TEXTS = ("session_id", "model_id", "source_file_name", "class_name")
+"""Nullable text columns, in the order of the schema."""
+
+COLUMNS = frozenset({"device_id", *TEXTS, "count", "frame_number", "timestamp"})
+"""What the API documents; a column beyond these goes to ``extra_fields``."""
+
+LARGEST_INTEGER = 2**63 - 1
+"""The largest integer that the integer columns of warehouses hold."""
+
+_TIMESTAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)?"
+)
+
+
+class _SizeOptimized(msgspec.Struct):
+    keys: list[str]
+    data: list[list[Any]]
+    total_num_pages: int
+
+
+class _Tableau(msgspec.Struct):
+    data: list[dict[str, Any]]
+    total_num_pages: int
+
+
+_size_optimized = msgspec.json.Decoder(_SizeOptimized)
+_tableau = msgspec.json.Decoder(_Tableau | list[dict[str, Any]])
+
+
+@dataclass(slots=True)
+class Page:
+    """Rows as columns of equal length.
+
+    Attributes:
+        total: Number of pages of the range, `None` where the API does not say.
+        columns: The documented columns by name, in the order of the schema.
+        extras: What the schema does not know or could not type, row by row.
+        instants: Each row's timestamp in epoch milliseconds, rounded down.
+    """
+
+    total: int | None
+    columns: dict[str, list[Any]]
+    extras: list[dict[str, Any] | None]
+    instants: list[int]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.instants)
+
+    def take(self, rows: Sequence[int]) -> Page:
+        """Make a page of some of the rows.
+
+        Args:
+            rows: Their indices.
+
+        Returns:
+            The page, with the same total.
+        """
+        return Page(
+            self.total,
+            {name: [column[i] for i in rows] for name, column in self.columns.items()},
+            [self.extras[i] for i in rows],
+            [self.instants[i] for i in rows],
+        )
+
+
+def size_optimized(body: bytes) -> tuple[int | None, dict[str, list[Any]], int]:
+    """Decode ``{"keys": […], "total_num_pages": n, "data": [[…], …]}``.
+
+    Args:
+        body: The body of the documented *Size Optimized Data* endpoint.
+
+    Returns:
+        The total of pages, the values by column and the number of rows.
+
+    Raises:
+        InvalidBodyError: If rows and keys do not match.
+    """
+    answer = _size_optimized.decode(body)
+    widths = set(map(len, answer.data))
+    if not widths <= {len(set(answer.keys))} or len(set(answer.keys)) < len(answer.keys):
+        msg = "a row is shorter or longer than `keys`, or a key stands there twice"
+        raise InvalidBodyError(msg)
+    columns = dict(zip(answer.keys, map(list, zip(*answer.data)), strict=False))
+    return answer.total_num_pages, columns, len(answer.data)
+
+
+def tableau(body: bytes) -> tuple[int | None, dict[str, list[Any]], int]:
+    """Decode ``{"total_num_pages": n, "data": [{…}, …]}``, or the bare array of rows.
+
+    Args:
+        body: The body of the documented *Tableau Formatted Data* endpoint.
+
+    Returns:
+        The total of pages, the values by column and the number of rows.
+    """
+    answer = _tableau.decode(body)
+    rows, total = (
+        (answer, None) if isinstance(answer, list) else (answer.data, answer.total_num_pages)
+    )
+    names = dict.fromkeys(name for row in rows for name in row)
+    return total, {name: [row.get(name) for row in rows] for name in names}, len(rows)
+
+
+def read_page(
+    body: bytes,
+    *,
+    decode: Callable[[bytes], tuple[int | None, dict[str, list[Any]], int]],
+    device_id: str,
+    page: int,
+    on_new_column: Callable[[str], None],
+) -> Page:
+    """Make a page of a body.
+
+    A value that its column cannot hold stays with its row, in ``extra_fields``, and the
+    column is null; a row without a readable timestamp ends the run.
+
+    Args:
+        body: The body.
+        decode: `size_optimized` or `tableau`.
+        device_id: The device that was asked for.
+        page: The number of the page that was asked for.
+        on_new_column: Is told each column that the schema does not know.
+
+    Returns:
+        The page.
+
+    Raises:
+        TapError: If a timestamp cannot be read: it names the row's place.
+    """
+    total, raw, length = decode(body)
+    if rb"\u0000" in body:
+        raw = {name: [_without_nul(value) for value in raw[name]] for name in raw}
+    nulls = [None] * length
+    extras: list[dict[str, Any] | None] = [None] * length
+
+    def keep(name: str, row: int, value: Any) -> None:  # noqa: ANN401
+        extras[row] = {**(extras[row] or {}), name: value}
+
+    for name in raw.keys() - COLUMNS:
+        on_new_column(name)
+        for row, value in enumerate(raw[name]):
+            if value is not None:
+                keep(name, row, value)
+    columns = {
+        name: _column(raw.get(name, nulls), types, name, keep)
+        for name, types in _COLUMN_TYPES.items()
+    }
+    devices = columns["device_id"]
+    columns["device_id"] = [device_id if value is None else value for value in devices]
+    known: dict[Any, tuple[str, int]] = {}
+    stamps = raw.get("timestamp", nulls)
+    for row, value in enumerate(stamps):
+        if value.__hash__ and value in known:
+            continue
+        try:
+            known[value] = timestamp(value)
+        except (TypeError, ValueError, OverflowError):
+            msg = (
+                f"Row {row + 1} of page {page} of device {device_id!r} has no timestamp "
+                f"that can be read ({str(value)[:80]!r}). Report it to the vendor."
+            )
+            raise TapError(msg) from None
+    columns["timestamp"] = [known[value][0] for value in stamps]
+    return Page(total, columns, extras, [known[value][1] for value in stamps])
+
+
+def timestamp(value: str) -> tuple[str, int]:
+    """Bring a timestamp into the one form that goes out.
+
+    Args:
+        value: An ISO 8601 date and time; one without an offset is UTC.
+
+    Returns:
+        The instant as ``YYYY-MM-DDTHH:MM:SS.sssZ``, with more decimals where there were
+        any that say something, and as epoch milliseconds, rounded down.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it is not such a date and time.
+    """
+    if not (match := _TIMESTAMP.fullmatch(value)):
+        raise ValueError
+    date, clock, fraction, offset = match.groups()
+    if not offset or offset == "Z":
+        offset = "+00:00"
+    elif ":" not in offset:
+        offset = f"{offset[:3]}:{offset[3:]}"
+    seconds = int(datetime.fromisoformat(f"{date}T{clock}{offset}").timestamp())
+    decimals = (fraction or "").rstrip("0").ljust(3, "0")
+    utc = datetime.fromtimestamp(seconds, timezone.utc).isoformat()[:19]
+    return f"{utc}.{decimals}Z", seconds * 1000 + int(decimals[:3])
+
+
+def _column(
+    values: list[Any],
+    types: frozenset[type],
+    name: str,
+    keep: Callable[[str, int, Any], None],
+) -> list[Any]:
+    """A column whose values are of its types, equal strings being one object."""
+    if set(map(type, values)) <= types:
+        if str in types:
+            one = {value: value for value in values}
+            return [one[value] for value in values]
+        if int not in types or float in types or _all_fit(values):
+            return values
+    result: list[Any] = []
+    for row, value in enumerate(values):
+        typed = value
+        if name == "frame_number" and isinstance(value, float) and value.is_integer():
+            typed = int(value)
+        if type(typed) not in types or (
+            float not in types and isinstance(typed, int) and abs(typed) > LARGEST_INTEGER
+        ):
+            keep(name, row, value)
+            typed = None
+        result.append(typed)
+    return result
+
+
+def _all_fit(values: Iterable[int | None]) -> bool:
+    numbers = [value for value in values if value is not None]
+    return not numbers or (max(numbers) <= LARGEST_INTEGER >= -min(numbers))
+
+
+_TEXT = frozenset({str, type(None)})
+_COLUMN_TYPES = {
+    "device_id": _TEXT,
+    **dict.fromkeys(TEXTS, _TEXT),
+    "count": frozenset({int, float, type(None)}),
+    "frame_number": frozenset({int, type(None)}),
+}
+
+
+def _without_nul(value: Any) -> Any:  # noqa: ANN401
+    """Spell out the one character that PostgreSQL refuses in a text."""
+    if isinstance(value, str):
+        return value.replace("\0", "\\u0000")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+    return value

@@ -1,0 +1,208 @@
+"""The tap: its settings and streams."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from singer_sdk import Stream, Tap
+from singer_sdk import typing as th
+from singer_sdk.exceptions import ConfigValidationError
+from typing_extensions import override
+
+from tap_unleash import streams
+from tap_unleash.client import TapError
+from tap_unleash.page import timestamp
+from tap_unleash.writer import BufferedWriter
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+LEAVE_WITHIN = 4.0
+"""Seconds after a signal at which the process ends, even if nobody reads its output."""
+
+
+class TapUnleash(Tap):
+    """Singer tap for Unleash live (unleashlive.com): AI on video from drones and cameras."""
+
+    name = "tap-unleash"
+    message_writer_class = BufferedWriter
+
+    config_jsonschema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        th.Property(
+            "api_key",
+            th.StringType,
+            required=True,
+            secret=True,
+            title="API key",
+            description="The API key of your account, or a personal access token. A value "
+            "that begins with `ul_pat_` is sent as a bearer token, any other as "
+            "`x-api-key`.",
+        ),
+        th.Property(
+            "api_url",
+            th.StringType,
+            default="https://api.unleashlive.com/v1",
+            title="API URL",
+            description="Base URL of the API. Plain `http` is accepted for this machine "
+            "only.",
+        ),
+        th.Property(
+            "start_date",
+            th.DateTimeType,
+            title="Start date",
+            description="Timestamp of the earliest row wanted. Without it, all history is "
+            "read.",
+        ),
+        th.Property(
+            "end_date",
+            th.DateTimeType,
+            title="End date",
+            description="Timestamp of the latest row wanted. Without it, rows are read up "
+            "to the instant at which the run began.",
+        ),
+        th.Property(
+            "device_ids",
+            th.ArrayType(th.StringType),
+            title="Devices",
+            description="Read these devices only. A device that the account does not have "
+            "is an error.",
+        ),
+        th.Property(
+            "lookback_minutes",
+            th.IntegerType(minimum=0),
+            default=60,
+            title="Lookback",
+            description="Minutes before its bookmark from which a device is read again, as "
+            "rows can arrive late.",
+        ),
+        th.Property(
+            "response_format",
+            th.StringType,
+            default="size_optimized",
+            allowed_values=["size_optimized", "tableau"],
+            title="Response format",
+            description="Which of the two analytics endpoints is read. The records are the "
+            "same.",
+        ),
+        th.Property(
+            "concurrency",
+            th.IntegerType(minimum=1, maximum=32),
+            default=4,
+            title="Concurrency",
+            description="Most requests in flight at once.",
+        ),
+        th.Property(
+            "shard",
+            th.StringType(pattern=r"^[1-9][0-9]{0,5}/[1-9][0-9]{0,5}$"),
+            title="Shard",
+            description="Read one share of the devices, such as `2/5` for the second of "
+            "five. So workers share an account without knowing its devices.",
+        ),
+        th.Property(
+            "request_timeout",
+            th.IntegerType(minimum=1),
+            default=60,
+            title="Request timeout",
+            description="Seconds to wait for an answer.",
+        ),
+        additional_properties=False,
+    ).to_dict()
+
+    @override
+    def __init__(self, *args: Any, validate_config: bool = True, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, validate_config=validate_config, **kwargs)
+        except ConfigValidationError as error:
+            config = kwargs.get("config") or {}
+            msg = "; ".join(error.errors)
+            if secret := str(config.get("api_key") or ""):
+                msg = msg.replace(secret, "***")
+            raise TapError(f"The settings are not right: {msg}.") from None
+        if validate_config:
+            self._check_config()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._leave)
+
+    def _check_config(self) -> None:
+        """Check what a schema cannot."""
+        key: str = self.config["api_key"]
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            msg = "`api_key` is empty, or holds a character that no key has: check it."
+            raise TapError(msg)
+        url = urlsplit(self.config["api_url"])
+        if (
+            url.scheme not in {"http", "https"}
+            or not url.hostname
+            or "@" in url.netloc
+            or url.query
+            or url.fragment
+        ):
+            msg = "`api_url` must be an address such as https://api.unleashlive.com/v1."
+            raise TapError(msg)
+        if url.scheme == "http" and not _is_loopback(url.hostname):
+            msg = "`api_url` must begin with https://, or the credential could be read."
+            raise TapError(msg)
+        if shard := self.config.get("shard"):
+            worker, workers = map(int, shard.split("/"))
+            if worker > workers:
+                msg = f"`shard` is {shard}, but there is no worker {worker} of {workers}."
+                raise TapError(msg)
+        self.instant("start_date")
+        self.instant("end_date")
+
+    def instant(self, setting: str) -> int | None:
+        """Get the instant of a setting.
+
+        Args:
+            setting: The setting's name.
+
+        Returns:
+            The instant in epoch milliseconds, rounded down, if it is set.
+
+        Raises:
+            TapError: If it is not a date, with or without a time.
+        """
+        if not (value := self.config.get(setting)):
+            return None
+        try:
+            return timestamp(value if len(value) > len("YYYY-MM-DD") else f"{value}T00:00")[1]
+        except ValueError:
+            msg = f"`{setting}` is {value!r}, not a date such as 2024-01-31T00:00:00Z."
+            raise TapError(msg) from None
+
+    @override
+    def discover_streams(self) -> list[Stream]:
+        return [
+            streams.ApiVersion(self),
+            streams.Devices(self),
+            streams.Sessions(self),
+            streams.Analytics(self),
+        ]
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Write STATE and leave with the signal's code, not waiting for the network."""
+        exit_code = 128 + number
+        watchdog = threading.Timer(LEAVE_WITHIN, os._exit, [exit_code])
+        watchdog.daemon = True
+        watchdog.start()
+        writer: BufferedWriter = self.message_writer
+
+        def leave() -> None:
+            self.state_writer.write_state(self.state)
+            writer.flush()
+            os._exit(exit_code)
+
+        writer.when_idle(leave)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
