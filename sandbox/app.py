@@ -87,11 +87,15 @@ class TableauPage(BaseModel):
     data: list[dict[str, Any]]
 
 
+# JSON has one kind of number: 5.0 is 5, and true is none.
+Whole = Annotated[float, Field(strict=True, multiple_of=1, ge=0, le=10_000)]
+
+
 class Growth(BaseModel):
     """How many rows each device gets that has some, and how far behind the newest."""
 
-    count: int = Field(ge=1, le=10_000)
-    late_minutes: int = Field(default=0, ge=0, le=1_000_000)
+    count: Whole
+    late_minutes: Whole = 0
 
 
 class Grown(BaseModel):
@@ -347,7 +351,7 @@ async def tableau(state: Sandboxed, selected: Selected) -> Response:
     return answer(state, {"total_num_pages": selected.total, "data": data})
 
 
-control = APIRouter(prefix="/sandbox", tags=["Sandbox"], responses=_errors(422))
+control = APIRouter(prefix="/sandbox", tags=["Sandbox"], responses=_errors(400, 422))
 
 
 @control.get(
@@ -366,7 +370,8 @@ async def truth(
 @control.post("/rows")
 async def grow(state: Sandboxed, growth: Growth) -> Grown:
     """Let new rows appear."""
-    return Grown(added=state.world.grow(growth.count, late_minutes=growth.late_minutes))
+    late = int(growth.late_minutes)
+    return Grown(added=state.world.grow(int(growth.count), late_minutes=late))
 
 
 @control.get("/requests")

@@ -236,7 +236,9 @@ class World:
             if newest is None:
                 continue
             start = _EPOCH + timedelta(seconds=newest // SECOND + 1 - 60 * late_minutes)
-            end = start + timedelta(seconds=60 * late_minutes or count)
+            end = start + timedelta(
+                seconds=60 * late_minutes - 1 if late_minutes else count
+            )
             history = History(
                 device_id, count, seed=device.additions, start=start, end=end
             )
