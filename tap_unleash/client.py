@@ -116,9 +116,13 @@ class UnleashStream(RESTStream[int]):
     @cached_property
     def requests_session(self) -> requests.Session:
         session = requests.Session()
-        session.mount(self.url_base, HTTPAdapter(pool_maxsize=self.config["concurrency"]))
+        session.mount(
+            self.url_base, HTTPAdapter(pool_maxsize=self.config["concurrency"])
+        )
         # Session.send, which the SDK's requests go through, ignores REQUESTS_CA_BUNDLE.
-        settings = session.merge_environment_settings(self.url_base, {}, None, None, None)
+        settings = session.merge_environment_settings(
+            self.url_base, {}, None, None, None
+        )
         session.verify = settings["verify"]
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return session
@@ -155,13 +159,13 @@ class UnleashStream(RESTStream[int]):
         url = "/".join([self.url_base, *(_quote(str(part)) for part in path)])
         request = self.build_prepared_request(method="GET", url=self.url_base)
         request.url = url
-        attempt = self.request_decorator(self._attempt)
+        attempt: Callable[..., T] = self.request_decorator(self._attempt)  # type: ignore[arg-type,assignment]
         if divisible:
             attempt = backoff.on_exception(
                 backoff.expo, UnanswerableError, max_tries=2, logger=None
             )(attempt)
         try:
-            return attempt(request, decode, divisible=divisible)  # type: ignore[return-value]
+            return attempt(request, decode, divisible=divisible)
         except FatalAPIError as error:
             raise RefusedError(str(error)) from error
         except RetriableAPIError as error:
@@ -275,7 +279,10 @@ class UnleashStream(RESTStream[int]):
         response = getattr(error, "response", None)
         retry_after = None if response is None else _retry_after(response)
         self.logger.warning("%s; trying again", error)
-        if response is not None and response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        if (
+            response is not None
+            and response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        ):
             self.gate.throttled(retry_after)
             return
         wait = min(2.0 ** (details["tries"] - 1), MAX_WAIT) * random.uniform(0.5, 1)  # noqa: S311

@@ -11,7 +11,7 @@ import gzip
 from abc import abstractmethod
 from datetime import datetime, timezone
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import msgspec
@@ -77,7 +77,9 @@ class PagedStream(Stream):
     """A stream whose records come by the page, from slices of its partitions."""
 
     @abstractmethod
-    def get_slices(self, context: Context | None) -> Iterator[list[tuple[Page, list[str]]]]:
+    def get_slices(
+        self, context: Context | None
+    ) -> Iterator[list[tuple[Page, list[str]]]]:
         """Get a partition's slices, each as pages with their record ids.
 
         Args:
@@ -97,7 +99,10 @@ class PagedStream(Stream):
         """Whether records go out as they are."""
         return (
             self.selected
-            and all(self.mask.get(("properties", name), True) for name in Row.__struct_fields__)
+            and all(
+                self.mask.get(("properties", name), True)
+                for name in Row.__struct_fields__
+            )
             and self.ABORT_AT_RECORD_COUNT is None
             and self.post_process.__func__ is Stream.post_process  # type: ignore[attr-defined]
             and len(self.stream_maps) == 1
@@ -116,7 +121,7 @@ class PagedStream(Stream):
         if not (write_messages and self._plain):
             yield from super()._sync_records(context, write_messages=write_messages)
             return
-        writer: BufferedWriter = self._tap.message_writer
+        writer = cast("BufferedWriter", self._tap.message_writer)
         for page, ids in self._counted_pages(context):
             now = datetime.now(timezone.utc)
             messages = map(RowMessage, repeat(self.name), rows(page, ids), repeat(now))
@@ -132,7 +137,9 @@ class PagedStream(Stream):
         if not self._plain or batch_config.encoding.format != "jsonl":
             yield from super().get_batches(batch_config, context)
             return
-        prefix = f"{batch_config.storage.prefix or ''}{self.tap_name}--{self.name}-{uuid4()}"
+        prefix = (
+            f"{batch_config.storage.prefix or ''}{self.tap_name}--{self.name}-{uuid4()}"
+        )
         lines, count, files = bytearray(), 0, 0
         for page, ids in chain(self._counted_pages(context), [(None, [])]):
             if count >= batch_config.batch_size or (page is None and count):
@@ -149,7 +156,9 @@ class PagedStream(Stream):
     def _counted_pages(
         self, context: Context | None
     ) -> Iterator[tuple[Page, list[str]]]:
-        contexts: Iterable[Mapping[str, Any]] = [context] if context else self.partitions or []
+        contexts: Iterable[Mapping[str, Any]] = (
+            [context] if context else self.partitions or []
+        )
         with self.get_record_counter() as counter, self.get_sync_timer() as timer:
             for partition in contexts:
                 counter.with_context(partition)

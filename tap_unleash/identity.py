@@ -44,7 +44,9 @@ def record_ids(pages: Sequence[Page]) -> list[list[str]]:
         The ids, page by page and row by row.
     """
     ids = [
-        _hash(zip(*(page.columns[name] for name in IDENTIFYING), repeat(0), strict=False))
+        _hash(
+            zip(*(page.columns[name] for name in IDENTIFYING), repeat(0), strict=False)
+        )
         for page in pages
     ]
     if len(set(chain.from_iterable(ids))) < sum(map(len, ids)):

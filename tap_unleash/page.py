@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -41,6 +41,10 @@ class _Tableau(msgspec.Struct):
 
 _size_optimized = msgspec.json.Decoder(_SizeOptimized)
 _tableau = msgspec.json.Decoder(_Tableau | list[dict[str, Any]])
+
+
+RawPage: TypeAlias = tuple["int | None", dict[str, "list[Any]"], int]
+"""The total of pages, the values by column and the number of rows."""
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ class Page:
         )
 
 
-def size_optimized(body: bytes) -> tuple[int | None, dict[str, list[Any]], int]:
+def size_optimized(body: bytes) -> RawPage:
     """Decode ``{"keys": […], "total_num_pages": n, "data": [[…], …]}``.
 
     Args:
@@ -94,14 +98,18 @@ def size_optimized(body: bytes) -> tuple[int | None, dict[str, list[Any]], int]:
     """
     answer = _size_optimized.decode(body)
     widths = set(map(len, answer.data))
-    if not widths <= {len(set(answer.keys))} or len(set(answer.keys)) < len(answer.keys):
+    if not widths <= {len(set(answer.keys))} or len(set(answer.keys)) < len(
+        answer.keys
+    ):
         msg = "a row is shorter or longer than `keys`, or a key stands there twice"
         raise InvalidBodyError(msg)
-    columns = dict(zip(answer.keys, map(list, zip(*answer.data)), strict=False))
+    columns = dict(
+        zip(answer.keys, map(list, zip(*answer.data, strict=True)), strict=False)
+    )
     return answer.total_num_pages, columns, len(answer.data)
 
 
-def tableau(body: bytes) -> tuple[int | None, dict[str, list[Any]], int]:
+def tableau(body: bytes) -> RawPage:
     """Decode ``{"total_num_pages": n, "data": [{…}, …]}``, or the bare array of rows.
 
     Args:
@@ -112,7 +120,9 @@ def tableau(body: bytes) -> tuple[int | None, dict[str, list[Any]], int]:
     """
     answer = _tableau.decode(body)
     rows, total = (
-        (answer, None) if isinstance(answer, list) else (answer.data, answer.total_num_pages)
+        (answer, None)
+        if isinstance(answer, list)
+        else (answer.data, answer.total_num_pages)
     )
     names = dict.fromkeys(name for row in rows for name in row)
     return total, {name: [row.get(name) for row in rows] for name in names}, len(rows)
@@ -121,7 +131,7 @@ def tableau(body: bytes) -> tuple[int | None, dict[str, list[Any]], int]:
 def read_page(
     body: bytes,
     *,
-    decode: Callable[[bytes], tuple[int | None, dict[str, list[Any]], int]],
+    decode: Callable[[bytes], RawPage],
     device_id: str,
     page: int,
     on_new_column: Callable[[str], None],
@@ -227,7 +237,9 @@ def _column(
         if name == "frame_number" and isinstance(value, float) and value.is_integer():
             typed = int(value)
         if type(typed) not in types or (
-            float not in types and isinstance(typed, int) and abs(typed) > LARGEST_INTEGER
+            float not in types
+            and isinstance(typed, int)
+            and abs(typed) > LARGEST_INTEGER
         ):
             keep(name, row, value)
             typed = None
@@ -240,8 +252,8 @@ def _all_fit(values: Iterable[int | None]) -> bool:
     return not numbers or (max(numbers) <= LARGEST_INTEGER >= -min(numbers))
 
 
-_TEXT = frozenset({str, type(None)})
-_COLUMN_TYPES = {
+_TEXT: frozenset[type] = frozenset({str, type(None)})
+_COLUMN_TYPES: dict[str, frozenset[type]] = {
     "device_id": _TEXT,
     **dict.fromkeys(TEXTS, _TEXT),
     "count": frozenset({int, float, type(None)}),

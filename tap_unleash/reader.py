@@ -81,9 +81,9 @@ class Reader:
             TapError: If there is no answer, or none that stays the same.
         """
         source = iter(slices)
-        queue: deque[tuple[Slice, Future[list[Page] | list[Slice]]]] = deque()
+        queue: deque[tuple[Slice, Future[list[Page] | _Parts]]] = deque()
 
-        def start(part: Slice) -> tuple[Slice, Future[list[Page] | list[Slice]]]:
+        def start(part: Slice) -> tuple[Slice, Future[list[Page] | _Parts]]:
             return part, self._slice_threads.submit(self._read, part)
 
         try:
@@ -157,10 +157,14 @@ class Reader:
         middle: list[Page] = []
         if total > 2:  # noqa: PLR2004
             numbers = range(2, total)
-            middle = list(self._page_threads.map(lambda n: self._fetch(part, n), numbers))
+            middle = list(
+                self._page_threads.map(lambda n: self._fetch(part, n), numbers)
+            )
             again = self._fetch(part, total)
         pages = [first, *middle, last]
-        whole = len(again) == len(last) and all(p.total == total for p in (again, *pages))
+        whole = len(again) == len(last) and all(
+            p.total == total for p in (again, *pages)
+        )
         # The first page was read before the last one was looked at.
         if whole and any(_share_rows(first, page) for page in pages[1:]):
             whole = self._fetch(part, 1) == first
@@ -189,9 +193,11 @@ class Reader:
         """Wait for room for a slice's rows, unless it is the one wanted next."""
         with self._room:
             self._room.wait_for(
-                lambda: self._stopped
-                or part is self._wanted
-                or sum(self._rows.values()) + rows <= MAX_ROWS
+                lambda: (
+                    self._stopped
+                    or part is self._wanted
+                    or sum(self._rows.values()) + rows <= MAX_ROWS
+                )
             )
             self._rows[part] = rows
 

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from tap_unleash.client import TapError
+from tap_unleash.page import timestamp
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from tap_unleash.page import Page
 
 EARLIEST = 1_000_000_000_000
@@ -99,3 +105,26 @@ class Slice:
             Slice(self.device_id, start, end, last=self.last and end == self.end)
             for start, end in pairwise(bounds)
         ]
+
+
+def instant(config: Mapping[str, Any], setting: str) -> int | None:
+    """Get the instant of a setting.
+
+    Args:
+        config: The settings.
+        setting: The name of one.
+
+    Returns:
+        The instant in epoch milliseconds, rounded down, if it is set.
+
+    Raises:
+        TapError: If it is not a date, with or without a time.
+    """
+    if not (value := config.get(setting)):
+        return None
+    try:
+        day_only = len(value) == len("YYYY-MM-DD")
+        return timestamp(f"{value}T00:00" if day_only else value)[1]
+    except ValueError:
+        msg = f"`{setting}` is {value!r}, not a date such as 2024-01-31T00:00:00Z."
+        raise TapError(msg) from None

@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
 from singer_sdk import SchemaDirectory, StreamSchema
@@ -22,10 +22,10 @@ from tap_unleash.fast import PagedStream
 from tap_unleash.identity import record_ids
 from tap_unleash.page import Page, read_page, size_optimized, tableau
 from tap_unleash.reader import Reader
-from tap_unleash.slices import EARLIEST, Slice
+from tap_unleash.slices import EARLIEST, Slice, instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context, Record
@@ -141,7 +141,9 @@ class Devices(ListStream):
                 names = ", ".join(sorted(unknown))
                 msg = f"`device_ids` names devices that the account does not have: {names}."
                 raise TapError(msg)
-            device_ids = [device_id for device_id in device_ids if device_id in set(wanted)]
+            device_ids = [
+                device_id for device_id in device_ids if device_id in set(wanted)
+            ]
         if shard := self.config.get("shard"):
             worker, workers = map(int, shard.split("/"))
             device_ids = [d for d in device_ids if shard_of(d, workers) == worker]
@@ -171,7 +173,8 @@ class Analytics(PagedStream, UnleashStream):
     @override
     @cached_property
     def partitions(self) -> list[dict[str, Any]]:
-        return [{"device_id": device_id} for device_id in self._tap.streams["devices"].values]
+        devices = cast("Devices", self._tap.streams["devices"])
+        return [{"device_id": device_id} for device_id in devices.values]
 
     @override
     @cached_property
@@ -183,7 +186,9 @@ class Analytics(PagedStream, UnleashStream):
         )
 
     @override
-    def get_slices(self, context: Context | None) -> Iterator[list[tuple[Page, list[str]]]]:
+    def get_slices(
+        self, context: Context | None
+    ) -> Iterator[list[tuple[Page, list[str]]]]:
         if context is None or not self._range(context):
             return
         try:
@@ -235,18 +240,24 @@ class Analytics(PagedStream, UnleashStream):
     def _results(self) -> Iterator[tuple[Slice, list[Page]]]:
         """The slices of all partitions, read ahead."""
         ranges = (part for p in self.partitions if (part := self._range(p)))
-        return Reader(self._fetch_page, self.gate, self.config["concurrency"]).read(ranges)
+        return Reader(self._fetch_page, self.gate, self.config["concurrency"]).read(
+            ranges
+        )
 
     def _range(self, context: Context) -> Slice | None:
         """What is to be read of a device, if anything."""
-        start = self._tap.instant("start_date") or EARLIEST
+        start = instant(self.config, "start_date") or EARLIEST
         if self.replication_method == REPLICATION_INCREMENTAL and (
             bookmark := self.state_manager.get(context)
         ):
             lookback = self.config["lookback_minutes"] * 60_000
             start = max(start, bookmark[1] - lookback)
-        end = (self._tap.instant("end_date") or self._tap.initialized_at) + 1
-        return Slice(context["device_id"], max(start, EARLIEST), end) if start < end else None
+        end = (instant(self.config, "end_date") or self._tap.initialized_at) + 1
+        return (
+            Slice(context["device_id"], max(start, EARLIEST), end)
+            if start < end
+            else None
+        )
 
     def _fetch_page(self, part: Slice, page: int) -> Page:
         device_id = part.device_id
@@ -294,7 +305,9 @@ class Analytics(PagedStream, UnleashStream):
 
 def _latest(part: Slice, pages: list[Page]) -> str | None:
     """The latest timestamp of a slice, but none behind its end, however wrong a clock."""
-    timestamps = {stamp for page in pages for stamp in page.columns["timestamp"]}
+    timestamps: set[str] = {
+        stamp for page in pages for stamp in page.columns["timestamp"]
+    }
     if not timestamps:
         return None
     end = datetime.fromtimestamp((part.end - 1) / 1000, timezone.utc)

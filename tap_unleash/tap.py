@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 from singer_sdk import Stream, Tap
@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from tap_unleash import streams
 from tap_unleash.client import TapError
-from tap_unleash.page import timestamp
+from tap_unleash.slices import instant
 from tap_unleash.writer import BufferedWriter
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class TapUnleash(Tap):
             msg = "; ".join(error.errors)
             if secret := str(config.get("api_key") or ""):
                 msg = msg.replace(secret, "***")
-            raise TapError(f"The settings are not right: {msg}.") from None
+            msg = f"The settings are not right: {msg}."
+            raise TapError(msg) from None
         if validate_config:
             self._check_config()
         if threading.current_thread() is threading.main_thread():
@@ -151,30 +152,12 @@ class TapUnleash(Tap):
         if shard := self.config.get("shard"):
             worker, workers = map(int, shard.split("/"))
             if worker > workers:
-                msg = f"`shard` is {shard}, but there is no worker {worker} of {workers}."
+                msg = (
+                    f"`shard` is {shard}, but there is no worker {worker} of {workers}."
+                )
                 raise TapError(msg)
-        self.instant("start_date")
-        self.instant("end_date")
-
-    def instant(self, setting: str) -> int | None:
-        """Get the instant of a setting.
-
-        Args:
-            setting: The setting's name.
-
-        Returns:
-            The instant in epoch milliseconds, rounded down, if it is set.
-
-        Raises:
-            TapError: If it is not a date, with or without a time.
-        """
-        if not (value := self.config.get(setting)):
-            return None
-        try:
-            return timestamp(value if len(value) > len("YYYY-MM-DD") else f"{value}T00:00")[1]
-        except ValueError:
-            msg = f"`{setting}` is {value!r}, not a date such as 2024-01-31T00:00:00Z."
-            raise TapError(msg) from None
+        for setting in ("start_date", "end_date"):
+            instant(self.config, setting)
 
     @override
     def discover_streams(self) -> list[Stream]:
@@ -191,7 +174,7 @@ class TapUnleash(Tap):
         watchdog = threading.Timer(LEAVE_WITHIN, os._exit, [exit_code])
         watchdog.daemon = True
         watchdog.start()
-        writer: BufferedWriter = self.message_writer
+        writer = cast("BufferedWriter", self.message_writer)
 
         def leave() -> None:
             self.state_writer.write_state(self.state)
