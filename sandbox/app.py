@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
@@ -363,7 +364,9 @@ async def truth(
     state: Sandboxed, device: Annotated[str | None, Query()] = None
 ) -> StreamingResponse:
     """Every row that can be seen now, of all devices or one, as lines of JSON."""
-    lines = (msgspec.json.encode(row) + b"\n" for row in state.truth(device))
+    rows = state.truth(device)
+    batches = iter(lambda: list(islice(rows, 1000)), [])
+    lines = map(msgspec.json.Encoder().encode_lines, batches)
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -51,7 +52,6 @@ _SESSION_FRAMES = 12 * len(_FRAME_SIZES)
 class _Session:
     """What the rows of one session share."""
 
-    number: int
     begin: int
     session_id: str
     model_id: str
@@ -64,7 +64,6 @@ class _Session:
 class _Frame:
     """What the rows of one frame share."""
 
-    number: int
     session: _Session
     timestamp: str
     noise: int
@@ -87,9 +86,8 @@ class History:
         extent = int(end.timestamp()) * SECOND - self._start
         self._slot = extent // (-(-rows // _SESSION_ROWS) or 1)
         self._frame_time = min(SECOND, self._slot // 2 // _SESSION_FRAMES)
-        # Rows are mostly asked for one after the other.
-        self._session = self._make_session(0)
-        self._frame = self._make_frame(0, 0)
+        self._session = lru_cache(maxsize=256)(self._make_session)
+        self._frame = lru_cache(maxsize=4096)(self._make_frame)
 
     def instant(self, index: int) -> int:
         """Microseconds since 1970 of a row, never less than of the row before."""
@@ -105,9 +103,7 @@ class History:
         cycle, rest = divmod(within, len(_CYCLE))
         place = _CYCLE[rest][1]
         frame_number = cycle * len(_FRAME_SIZES) + _CYCLE[rest][0]
-        frame = self._frame
-        if frame.number != frame_number or frame.session.number != number:
-            self._frame = frame = self._make_frame(number, frame_number)
+        frame = self._frame(number, frame_number)
         session = frame.session
         class_name = session.classes[place]
         # In every other frame all counts are one, so that rows of groups are equal to
@@ -153,7 +149,6 @@ class History:
             recording.replace(".mp4", "-Brücke-港口.mp4"),
         )
         return _Session(
-            number=number,
             begin=begin,
             session_id=str(begin // 1000),
             model_id=model_id,
@@ -163,13 +158,10 @@ class History:
         )
 
     def _make_frame(self, session: int, number: int) -> _Frame:
-        last = self._session
-        if last.number != session:
-            self._session = last = self._make_session(session)
+        shared = self._session(session)
         return _Frame(
-            number=number,
-            session=last,
-            timestamp=timestamp(self._time(last.begin, number)),
+            session=shared,
+            timestamp=timestamp(self._time(shared.begin, number)),
             noise=crc32(b"%d/%d" % (session, number), self._salt),
         )
 

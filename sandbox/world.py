@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _shuffled(
         crc32(b"%d" % (-1 - added[rank] if rank in added else next(old)), seed)
         for rank in range(len(span) + len(ranks))
     ]
-    return sorted(range(len(keys)), key=keys.__getitem__)
+    return array("I", sorted(range(len(keys)), key=keys.__getitem__))
 
 
 class Device:
