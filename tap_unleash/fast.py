@@ -34,7 +34,7 @@ GZIP_LEVEL = 1
 """The fastest: a loader reads the file once, and from a disk nearby."""
 
 
-class Row(msgspec.Struct):
+class Row(msgspec.Struct, gc=False):
     """A record of the stream `analytics`, its fields in the order of the schema."""
 
     record_id: str
@@ -49,7 +49,7 @@ class Row(msgspec.Struct):
     extra_fields: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-class RowMessage(msgspec.Struct, tag="RECORD", tag_field="type"):
+class RowMessage(msgspec.Struct, tag="RECORD", tag_field="type", gc=False):
     """A RECORD message, its fields in the order in which the SDK writes them."""
 
     stream: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from hashlib import blake2b
-from itertools import chain, repeat
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +25,7 @@ IDENTIFYING = (
 )
 """The columns that identify a row, but for its ordinal among the rows that share them."""
 
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
 
 
 def record_ids(pages: Sequence[Page]) -> list[list[str]]:
@@ -43,39 +43,44 @@ def record_ids(pages: Sequence[Page]) -> list[list[str]]:
     Returns:
         The ids, page by page and row by row.
     """
-    ids = [
-        _hash(
-            zip(*(page.columns[name] for name in IDENTIFYING), repeat(0), strict=False)
-        )
-        for page in pages
-    ]
+    ids = [_hash([(*row, 0) for row in _identifying(page)]) for page in pages]
     if len(set(chain.from_iterable(ids))) < sum(map(len, ids)):
         _number(pages, ids)
     return ids
 
 
-def _hash(rows: Iterable[tuple[Any, ...]]) -> list[str]:
-    return [blake2b(_encode(row), digest_size=16).hexdigest() for row in rows]
+def _identifying(page: Page) -> Iterable[tuple[Any, ...]]:
+    return zip(*(page.columns[name] for name in IDENTIFYING), strict=True)
+
+
+def _hash(values: Sequence[tuple[Any, ...]]) -> list[str]:
+    lines = _encoder.encode_lines(values).splitlines()
+    return [blake2b(line, digest_size=16).hexdigest() for line in lines]
 
 
 def _number(pages: Sequence[Page], ids: list[list[str]]) -> None:
-    seen: set[str] = set()
-    shared = {
-        record_id
-        for record_id in chain.from_iterable(ids)
-        if record_id in seen or seen.add(record_id)  # type: ignore[func-returns-value]
-    }
-    groups = defaultdict(list)
+    """Give those that share an id ordinals, and ids that say so."""
+    times = Counter(chain.from_iterable(ids))
+    groups: dict[str, list[tuple[Any, ...]]]
+    groups = {record_id: [] for record_id, count in times.items() if count > 1}
     for number, (page, of_page) in enumerate(zip(pages, ids, strict=True)):
         counts, extras = page.columns["count"], page.extras
-        for row, record_id in enumerate(of_page):
-            if record_id in shared:
-                count = counts[row]
-                order = (count is None, count or 0, _encode(extras[row]))
-                groups[record_id].append((order, number, row))
+        for row in [
+            row for row, record_id in enumerate(of_page) if record_id in groups
+        ]:
+            count, extra = counts[row], extras[row]
+            order = (
+                count is None,
+                count or 0,
+                _encoder.encode(extra) if extra else b"",
+            )
+            groups[of_page[row]].append((order, number, row))
+    identifying = [list(_identifying(page)) for page in pages]
+    places, values = [], []
     for members in groups.values():
         members.sort()
-        for ordinal, (_, number, row) in enumerate(members):
-            columns = pages[number].columns
-            values = (*(columns[name][row] for name in IDENTIFYING), ordinal)
-            ids[number][row] = _hash([values])[0]
+        for ordinal, (_, number, row) in enumerate(members[1:], 1):
+            places.append((number, row))
+            values.append((*identifying[number][row], ordinal))
+    for (number, row), record_id in zip(places, _hash(values), strict=True):
+        ids[number][row] = record_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -24,8 +24,12 @@ LARGEST_INTEGER = 2**63 - 1
 """The largest integer that the integer columns of warehouses hold."""
 
 _TIMESTAMP = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)?"
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
 )
+_DOCUMENTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class _SizeOptimized(msgspec.Struct):
@@ -172,23 +176,30 @@ def read_page(
         name: _column(raw.get(name, nulls), types, name, keep)
         for name, types in _COLUMN_TYPES.items()
     }
-    devices = columns["device_id"]
-    columns["device_id"] = [device_id if value is None else value for value in devices]
-    known: dict[Any, tuple[str, int]] = {}
+    if None in columns["device_id"]:
+        columns["device_id"] = [value or device_id for value in columns["device_id"]]
+    texts: dict[Any, str] = {}
+    instants: dict[Any, int] = {}
     stamps = raw.get("timestamp", nulls)
-    for row, value in enumerate(stamps):
-        if value.__hash__ and value in known:
-            continue
-        try:
-            known[value] = timestamp(value)
-        except (TypeError, ValueError, OverflowError):
-            msg = (
-                f"Row {row + 1} of page {page} of device {device_id!r} has no timestamp "
-                f"that can be read ({str(value)[:80]!r}). Report it to the vendor."
-            )
-            raise TapError(msg) from None
-    columns["timestamp"] = [known[value][0] for value in stamps]
-    return Page(total, columns, extras, [known[value][1] for value in stamps])
+    stamp: Any = None
+    try:
+        for stamp in _distinct(stamps):
+            texts[stamp], instants[stamp] = timestamp(stamp)
+    except (TypeError, ValueError, OverflowError):
+        msg = (
+            f"Row {stamps.index(stamp) + 1} of page {page} of device {device_id!r} has no "
+            f"timestamp that can be read ({str(stamp)[:80]!r}). Report it to the vendor."
+        )
+        raise TapError(msg) from None
+    columns["timestamp"] = list(map(texts.__getitem__, stamps))
+    return Page(total, columns, extras, list(map(instants.__getitem__, stamps)))
+
+
+def _distinct(values: list[Any]) -> Iterable[Any]:
+    try:
+        return set(values)
+    except TypeError:  # a list or an object, which no column can hold
+        return [value for value in values if value.__hash__ is None]
 
 
 def timestamp(value: str) -> tuple[str, int]:
@@ -205,6 +216,9 @@ def timestamp(value: str) -> tuple[str, int]:
         TypeError: If it is not a string.
         ValueError: If it is not such a date and time.
     """
+    if _DOCUMENTED.fullmatch(value):
+        utc = datetime.fromisoformat(f"{value[:-1]}+00:00")
+        return value, (utc - _EPOCH) // _MILLISECOND
     if not (match := _TIMESTAMP.fullmatch(value)):
         raise ValueError
     date, clock, fraction, offset = match.groups()
@@ -212,10 +226,10 @@ def timestamp(value: str) -> tuple[str, int]:
         offset = "+00:00"
     elif ":" not in offset:
         offset = f"{offset[:3]}:{offset[3:]}"
-    seconds = int(datetime.fromisoformat(f"{date}T{clock}{offset}").timestamp())
+    utc = datetime.fromisoformat(f"{date}T{clock}{offset}").astimezone(timezone.utc)
     decimals = (fraction or "").rstrip("0").ljust(3, "0")
-    utc = datetime.fromtimestamp(seconds, timezone.utc).isoformat()[:19]
-    return f"{utc}.{decimals}Z", seconds * 1000 + int(decimals[:3])
+    instant = (utc - _EPOCH) // _MILLISECOND + int(decimals[:3])
+    return f"{utc.replace(tzinfo=None).isoformat()}.{decimals}Z", instant
 
 
 def _column(
@@ -225,12 +239,15 @@ def _column(
     keep: Callable[[str, int, Any], None],
 ) -> list[Any]:
     """A column whose values are of its types, equal strings being one object."""
-    if set(map(type, values)) <= types:
-        if str in types:
-            one = {value: value for value in values}
-            return [one[value] for value in values]
-        if int not in types or float in types or _all_fit(values):
-            return values
+    if str in types:
+        distinct = list(_distinct(values))
+        if types.issuperset(map(type, distinct)):
+            one = dict(zip(distinct, distinct, strict=True))
+            return list(map(one.__getitem__, values))
+    elif (found := set(map(type, values))) <= types and (
+        float in types or type(None) in found or _fit(values)
+    ):
+        return values
     result: list[Any] = []
     for row, value in enumerate(values):
         typed = value
@@ -247,8 +264,7 @@ def _column(
     return result
 
 
-def _all_fit(values: Iterable[int | None]) -> bool:
-    numbers = [value for value in values if value is not None]
+def _fit(numbers: list[int]) -> bool:
     return not numbers or (max(numbers) <= LARGEST_INTEGER >= -min(numbers))
 
 
