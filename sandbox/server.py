@@ -97,6 +97,8 @@ class Sandbox:
     def start(self) -> None:
         """Listen, on the same port as before if there was one."""
         listener = socket.create_server(self._address)
+        # Accepted connections inherit it; asyncio sets it only where a protocol is given.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._address = listener.getsockname()
         ready = Event()
         self._thread = Thread(target=self._run, args=(listener, ready), daemon=True)
