@@ -162,9 +162,7 @@ class Reader:
             )
             again = self._fetch(part, total)
         pages = [first, *middle, last]
-        whole = len(again) == len(last) and all(
-            p.total == total for p in (again, *pages)
-        )
+        whole = again == last and all(p.total == total for p in pages)
         # The first page was read before the last one was looked at.
         if whole and any(_share_rows(first, page) for page in pages[1:]):
             whole = self._fetch(part, 1) == first
