@@ -119,11 +119,13 @@ class UnleashStream(RESTStream[int]):
         session.mount(
             self.url_base, HTTPAdapter(pool_maxsize=self.config["concurrency"])
         )
-        # Session.send, which the SDK's requests go through, ignores REQUESTS_CA_BUNDLE.
-        settings = session.merge_environment_settings(
+        # Read once: for each request it would cost more than the rest of the request.
+        environment = session.merge_environment_settings(
             self.url_base, {}, None, None, None
         )
-        session.verify = settings["verify"]
+        session.proxies = environment["proxies"]
+        session.verify = environment["verify"]
+        session.trust_env = False
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return session
 
@@ -155,23 +157,30 @@ class UnleashStream(RESTStream[int]):
             RefusedError: If the API refuses the request.
             TapError: If there is no good answer after `MAX_TRIES` tries.
         """
+        request = self._request_to_copy.copy()
         # Set behind the back of requests, which would unquote the dots of an id of `..`.
-        url = "/".join([self.url_base, *(_quote(str(part)) for part in path)])
-        request = self.build_prepared_request(method="GET", url=self.url_base)
-        request.url = url
-        attempt: Callable[..., T] = self.request_decorator(self._attempt)  # type: ignore[arg-type,assignment]
-        if divisible:
-            attempt = backoff.on_exception(
-                backoff.expo, UnanswerableError, max_tries=2, logger=None
-            )(attempt)
+        request.url = "/".join([self.url_base, *(_quote(str(part)) for part in path)])
         try:
-            return attempt(request, decode, divisible=divisible)
+            answer: T = self._persistent_attempt(request, decode, divisible=divisible)
         except FatalAPIError as error:
             raise RefusedError(str(error)) from error
         except RetriableAPIError as error:
             status = error.response.status_code if error.response is not None else 0
             msg = f"{error} after {MAX_TRIES} tries. {ADVICE.get(status, _TRY_LATER)}"
             raise TapError(msg) from error
+        return answer
+
+    @cached_property
+    def _request_to_copy(self) -> requests.PreparedRequest:
+        return self.build_prepared_request(method="GET", url=self.url_base)
+
+    @cached_property
+    def _persistent_attempt(self) -> Callable[..., Any]:
+        attempt = self.request_decorator(self._attempt)  # type: ignore[arg-type]
+        once_more = backoff.on_exception(
+            backoff.expo, UnanswerableError, max_tries=2, logger=None
+        )
+        return once_more(attempt)
 
     def _attempt(
         self,
@@ -191,6 +200,8 @@ class UnleashStream(RESTStream[int]):
                 ) as response:
                     body = response.raw.read(MAX_BODY + 1, decode_content=True)
             except requests.exceptions.SSLError as error:
+                if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                    self._no_answer(error, divisible=divisible)
                 msg = f"The TLS certificate of {self.url_base} cannot be verified."
                 raise TapError(msg) from error
             except (requests.Timeout, requests.ConnectionError, HTTPError) as error:

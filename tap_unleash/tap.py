@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import signal
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 LEAVE_WITHIN = 4.0
 """Seconds after a signal at which the process ends, even if nobody reads its output."""
+
+GC_THRESHOLD = 50_000
+"""Objects made between two looks for garbage, of which the tap makes next to none."""
 
 
 class TapUnleash(Tap):
@@ -129,6 +133,14 @@ class TapUnleash(Tap):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._leave)
+
+    @override
+    @classmethod
+    def invoke(cls, **kwargs: Any) -> None:
+        # What is held are pages that are wanted, not garbage to look for at every page.
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        super().invoke(**kwargs)
 
     def _check_config(self) -> None:
         """Check what a schema cannot."""
