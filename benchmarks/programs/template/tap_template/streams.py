@@ -1,0 +1,98 @@
+"""The streams: devices, and the rows of each device as its child."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk import typing as th
+from singer_sdk.helpers.jsonpath import extract_jsonpath
+from singer_sdk.pagination import BasePageNumberPaginator
+
+from .client import UnleashStream
+
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import requests
+    from singer_sdk.helpers.types import Context, Record
+    from singer_sdk.streams.rest import HTTPRequest, PageContext
+
+
+class DevicesStream(UnleashStream):
+    """The devices of the account."""
+
+    name = "devices"
+    path = "/devices"
+    primary_keys = ("device_id",)
+    schema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        th.Property("device_id", th.StringType),
+    ).to_dict()
+
+    @override
+    def parse_response(self, response: requests.Response) -> Iterable[Record]:
+        for device_id in extract_jsonpath("$[*]", self.payload(response)):
+            yield {"device_id": device_id}
+
+    @override
+    def get_child_context(self, record: Record, context: Context | None) -> Context:
+        return {"device_id": record["device_id"]}
+
+
+class PagePaginator(BasePageNumberPaginator):
+    """Pages from 1 to the total that each response tells."""
+
+    @override
+    def has_more(self, response: requests.Response) -> bool:
+        return bool(self.current_value < response.json()["total_num_pages"])
+
+
+class AnalyticsStream(UnleashStream):
+    """The rows of a device."""
+
+    name = "analytics"
+    path = "/{device_id}"
+    parent_stream_type = DevicesStream
+    primary_keys = ()
+    replication_key = "timestamp"
+    records_jsonpath = "$.data[*]"
+    schema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        th.Property("class_name", th.StringType),
+        th.Property("count", th.NumberType),
+        th.Property("device_id", th.StringType),
+        th.Property("frame_number", th.IntegerType),
+        th.Property("model_id", th.StringType),
+        th.Property("session_id", th.StringType),
+        th.Property("source_file_name", th.StringType),
+        th.Property("timestamp", th.DateTimeType),
+    ).to_dict()
+
+    @cached_property
+    def end(self) -> int:
+        """The instant the run began, in milliseconds."""
+        return round(datetime.now(timezone.utc).timestamp() * 1000)
+
+    @override
+    def get_new_paginator(self) -> PagePaginator:
+        return PagePaginator(1)
+
+    @override
+    def get_http_request(self, *, page: PageContext[int]) -> HTTPRequest:
+        request = super().get_http_request(page=page)
+        since = self.get_starting_timestamp(page.stream_context)
+        start = round(since.timestamp() * 1000) if since else 0
+        request.url += f"/{start}/{self.end}/{page.next_page_token}"
+        return request
+
+    @override
+    def parse_response(self, response: requests.Response) -> Iterable[Record]:
+        payload = self.payload(response)
+        for values in extract_jsonpath(self.records_jsonpath, payload):
+            yield dict(zip(payload["keys"], values, strict=True))
