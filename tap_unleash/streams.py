@@ -21,6 +21,7 @@ from tap_unleash.client import InvalidBodyError, RefusedError, TapError, Unleash
 from tap_unleash.fast import PagedStream
 from tap_unleash.identity import record_ids
 from tap_unleash.page import Page, read_page, size_optimized, tableau
+from tap_unleash.progress import Progress
 from tap_unleash.reader import Reader
 from tap_unleash.slices import EARLIEST, Slice, instant
 
@@ -189,7 +190,10 @@ class Analytics(PagedStream, UnleashStream):
     def get_slices(
         self, context: Context | None
     ) -> Iterator[list[tuple[Page, list[str]]]]:
-        if context is None or not self._range(context):
+        if context is None:
+            return
+        if not (wanted := self._range(context)):
+            self._progress.advance(0, 1)
             return
         try:
             for part, pages in self._results:
@@ -198,11 +202,17 @@ class Analytics(PagedStream, UnleashStream):
                     self._read_to.append((context, latest))
                 if not self.config.get("batch_config"):
                     self._commit(self._read_to)
+                share = (part.end - wanted.start) / (wanted.end - wanted.start)
+                self._progress.advance(sum(map(len, pages)), share)
                 if part.last:
                     break
         except BaseException:
             self._tap.state_writer.write_state(self.tap_state)
             raise
+
+    @cached_property
+    def _progress(self) -> Progress:
+        return Progress(len(self.partitions), self.logger)
 
     @override
     def get_batches(
