@@ -1,0 +1,181 @@
+"""Load a made-up account into a real PostgreSQL with Meltano, twice, and check every row."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NoReturn
+from urllib.request import Request, urlopen
+
+from rich.console import Console
+from rich.table import Table
+
+from sandbox import Sandbox, World
+from sandbox.pipeline import TABLE, MeltanoError, Pipeline, compare, instant
+from sandbox.postgres import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+DEVICES = 4
+ROWS = 4_000
+NEW_ROWS = 50
+LATE_ROWS = 10
+LATE_MINUTES = 45
+LOOKBACK = timedelta(minutes=60)
+
+console = Console(highlight=False)
+say = console.print
+
+
+class DemoError(Exception):
+    """Something is not as it should be."""
+
+
+def main() -> None:
+    """Run the demo; exit with 1 if anything is off."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            with _step("A PostgreSQL of its own"):
+                database = stack.enter_context(postgres())
+            with _step("A sandbox that answers as the API does"):
+                world = World.generate(devices=DEVICES, rows=ROWS)
+                sandbox = stack.enter_context(Sandbox(world, page_size=500))
+            # Whoever presses Ctrl-C twice still gets all of it cleaned up.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.SIG_IGN)
+            show(sandbox, Pipeline(folder, sandbox.url, database))
+    except (DemoError, MeltanoError) as error:
+        console.print(f"\n{error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt as interrupt:
+        (number,) = interrupt.args
+        say("\nInterrupted; nothing was left behind.")
+        sys.exit(128 + number)
+
+
+def show(sandbox: Sandbox, pipeline: Pipeline) -> None:
+    """Load everything, let new rows appear, and load these.
+
+    Args:
+        sandbox: What is read.
+        pipeline: Reads it.
+
+    Raises:
+        DemoError: If the table is not what it should be.
+    """
+    say(f"\nThe account: {DEVICES} devices, one of them silent, ", end="")
+    say(f"and {len(sandbox.truth()):,} rows.\n")
+    _load(sandbox, pipeline)
+    _show_rows(pipeline)
+    before = _show_bookmarks(sandbox, pipeline)
+
+    known, asked = len(sandbox.truth()), len(sandbox.requests)
+    _grow(sandbox, count=NEW_ROWS)
+    _grow(sandbox, count=LATE_ROWS, late_minutes=LATE_MINUTES)
+    grown = len(sandbox.truth()) - known
+    say(f"{grown} new rows appear; {LATE_ROWS} a device are up to ", end="")
+    say(f"{LATE_MINUTES} minutes late.\n")
+    [started] = pipeline.query("SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now")
+    _load(sandbox, pipeline)
+
+    [fetched] = pipeline.query(
+        f"SELECT count(*) AS rows FROM {TABLE} "  # noqa: S608
+        f"WHERE _sdc_received_at >= '{started['now']}'"
+    )
+    expected = sum(
+        instant(row["timestamp"]) >= instant(before[row["device_id"]]) - LOOKBACK
+        for row in sandbox.truth()
+    )
+    requests = len(sandbox.requests) - asked
+    if fetched["rows"] != expected:
+        msg = f"The second run fetched {fetched['rows']} rows, not {expected}."
+        raise DemoError(msg)
+    say(
+        f"The second run made {requests} requests and fetched {expected} rows: ", end=""
+    )
+    say(f"the {grown} new ones and {expected - grown} of the lookback of 60 minutes.\n")
+    _show_bookmarks(sandbox, pipeline)
+    say("[bold green]Both times the table held exactly the rows of the account.")
+
+
+def _load(sandbox: Sandbox, pipeline: Pipeline) -> None:
+    with _step("meltano run tap-unleash target-postgres"):
+        pipeline.run()
+    rows, truth = pipeline.rows(), sandbox.truth()
+    missing, invented = compare(truth, rows)
+    doubled = len(rows) - len({row["record_id"] for row in rows})
+    say(f"Compared row by row: {len(truth):,} rows in the account, ", end="")
+    say(f"{len(rows):,} in the table; {missing} missing, {invented} invented, ", end="")
+    say(f"{doubled} doubled.\n")
+    if missing or invented or doubled:
+        msg = "The table does not hold exactly the rows of the account."
+        raise DemoError(msg)
+
+
+def _show_rows(pipeline: Pipeline) -> None:
+    counts = pipeline.query(
+        "SELECT device_id, class_name, count(*) AS rows "  # noqa: S608
+        f"FROM {TABLE} GROUP BY 1, 2"
+    )
+    devices = sorted({row["device_id"] for row in counts})
+    cells = {(row["class_name"], row["device_id"]): row["rows"] for row in counts}
+    table = Table("class", title="Rows per class and device", title_justify="left")
+    for device in devices:
+        table.add_column(device, justify="right")
+    for name in sorted({row["class_name"] for row in counts}):
+        table.add_row(
+            name, *(f"{cells.get((name, device), 0):,}" for device in devices)
+        )
+    say(table, "")
+
+
+def _show_bookmarks(sandbox: Sandbox, pipeline: Pipeline) -> dict[str, str]:
+    bookmarks = pipeline.bookmarks()
+    table = Table("device", "bookmark", title="meltano state get", title_justify="left")
+    latest: dict[str, str] = {}
+    for row in sandbox.truth():
+        device, timestamp = row["device_id"], row["timestamp"]
+        latest[device] = max(latest.get(device, timestamp), timestamp, key=instant)
+    for device in sandbox.world.devices:
+        table.add_row(device, bookmarks.get(device, "none: no row so far"))
+    say(table, "")
+    if bookmarks != latest:
+        msg = f"The bookmarks should be those of the latest rows: {latest}"
+        raise DemoError(msg)
+    return bookmarks
+
+
+def _grow(sandbox: Sandbox, **growth: int) -> None:
+    url = sandbox.url.removesuffix("/v1") + "/sandbox/rows"
+    headers = {"content-type": "application/json"}
+    request = Request(url, json.dumps(growth).encode(), headers)  # noqa: S310
+    with urlopen(request):  # noqa: S310
+        pass
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    started = time.monotonic()
+    with console.status(name):
+        yield
+    say(f"[bold]$[/] {name}" if name.startswith("meltano") else name, end=" ")
+    say(f"[dim]({time.monotonic() - started:.1f} s)")
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Meltano, the tap and the PostgreSQL loader, in a project of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ROOT = Path(__file__).parents[1]
+STATE_ID = "sandbox:tap-unleash-to-target-postgres"
+TABLE = "unleash.analytics"
+
+COLUMNS = (
+    "device_id",
+    "session_id",
+    "model_id",
+    "source_file_name",
+    "class_name",
+    "count",
+    "frame_number",
+    "timestamp",
+)
+
+
+class MeltanoError(Exception):
+    """A command of Meltano that failed; with its log."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The project of the repository, copied to a folder, from a sandbox to a database.
+
+    The plugins are those that were installed in the repository. State, logs and whatever
+    else Meltano writes stay in the folder.
+
+    Attributes:
+        folder: An empty folder.
+        api_url: The URL of the sandbox.
+        database: The URL of the database.
+        settings: More settings of the tap, by name.
+    """
+
+    folder: Path
+    api_url: str
+    database: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Lay out the project."""
+        shutil.copy(ROOT / "meltano.yml", self.folder)
+        (self.folder / ".meltano").mkdir()
+        for plugins in ("extractors", "loaders"):
+            installed = ROOT / ".meltano" / plugins
+            if not installed.is_dir():
+                msg = "Meltano's plugins are not installed: make .meltano/.ready"
+                raise MeltanoError(msg)
+            (self.folder / ".meltano" / plugins).symlink_to(installed)
+
+    def meltano(self, *args: str) -> str:
+        """Run a command of Meltano.
+
+        Args:
+            args: What to write behind ``meltano``.
+
+        Returns:
+            Its standard output.
+
+        Raises:
+            MeltanoError: If it fails.
+        """
+        with (self.folder / "meltano.log").open("w+") as log:
+            with subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "meltano.cli", *args],
+                cwd=self.folder,
+                env=self._environment(),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            ) as process:
+                try:
+                    output, _ = process.communicate()
+                except BaseException:
+                    # Its programs with it: they are a group of their own.
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise
+            if process.returncode:
+                log.seek(0)
+                command = " ".join(args)
+                msg = f"`meltano {command}` failed:\n{log.read()}{output}"
+                raise MeltanoError(msg)
+        return output
+
+    def run(self) -> None:
+        """Load what is new."""
+        self.meltano("run", "--no-install", "tap-unleash", "target-postgres")
+
+    def bookmarks(self) -> dict[str, str]:
+        """Get the bookmark of each device that has one."""
+        state = json.loads(self.meltano("state", "get", STATE_ID))
+        partitions = state["singer_state"]["bookmarks"]["analytics"]["partitions"]
+        return {
+            partition["context"]["device_id"]: partition["replication_key_value"]
+            for partition in partitions
+            if "replication_key_value" in partition
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Get all rows of the table `analytics`."""
+        return self.query(f"SELECT * FROM {TABLE}")  # noqa: S608
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """Query the database.
+
+        Args:
+            sql: The query.
+
+        Returns:
+            Its rows.
+        """
+        with psycopg.connect(self.database, row_factory=dict_row) as connection:
+            return connection.execute(sql.encode()).fetchall()
+
+    def _environment(self) -> dict[str, str]:
+        foreign = ("MELTANO_", "PG", "TAP_UNLEASH_", "TARGET_")
+        settings = {"api_url": self.api_url, **self.settings}
+        return {
+            **{k: v for k, v in os.environ.items() if not k.startswith(foreign)},
+            **{f"TAP_UNLEASH_{name.upper()}": settings[name] for name in settings},
+            "TARGET_POSTGRES_SQLALCHEMY_URL": self.database.replace(
+                "postgresql:", "postgresql+psycopg:"
+            ),
+            "MELTANO_CLI_DISABLE_VERSION_CHECK": "1",
+            "MELTANO_ENVIRONMENT": "sandbox",
+            "NO_COLOR": "1",
+            "XDG_STATE_HOME": str(self.folder),
+        }
+
+
+def compare(
+    truth: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]
+) -> tuple[int, int]:
+    """Compare what the API has with what the table has, row by row.
+
+    Args:
+        truth: The rows of the sandbox.
+        rows: The rows of the table.
+
+    Returns:
+        How many rows of the sandbox the table lacks, and how many it has beyond them.
+    """
+    expected = Counter(map(_cells, truth))
+    found = Counter(map(_cells, rows))
+    return (expected - found).total(), (found - expected).total()
+
+
+def instant(timestamp: str) -> datetime:
+    """Read a timestamp of the API, as the table holds it: UTC, without saying so.
+
+    Args:
+        timestamp: Such as ``2020-08-17T02:08:49.000Z``.
+
+    Returns:
+        The instant.
+    """
+    moment = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+    return moment.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    cells = {name: row.get(name) for name in COLUMNS}
+    if isinstance(cells["timestamp"], str):
+        cells["timestamp"] = instant(cells["timestamp"])
+    return tuple(cells.values())
