@@ -1,0 +1,52 @@
+# What a clone needs lies in .venv and .meltano of the clone itself, and is set up on demand.
+# Paths are relative throughout: a clone's path may hold spaces.
+
+PYTHON ?= python3
+
+bin := .venv/bin
+export MELTANO_CLI_DISABLE_VERSION_CHECK = 1
+export XDG_STATE_HOME = $(CURDIR)/.meltano/state
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types tests bench soak clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+demo: .meltano/.ready ## Load a made-up account into a real PostgreSQL, twice, and check every row
+	$(bin)/python -m sandbox.demo
+
+test: lint types tests ## Check style and types, and run all tests
+
+lint: .venv/.ready
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+
+types: .venv/.ready
+	$(bin)/mypy $(wildcard tap_unleash sandbox tests benchmarks scripts)
+
+tests: .meltano/.ready
+	$(bin)/pytest --numprocesses auto
+
+bench: .venv/.ready ## Measure this tap against the alternatives
+	$(bin)/python -m benchmarks
+
+clean: ## Remove all that was set up or built
+	rm -rf .venv .meltano .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist output
+
+$(bin)/uv: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+	"Python 3.10 or later is needed, not " + sys.version.split()[0] + ": make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
+
+.venv/.ready: $(bin)/uv pyproject.toml constraints.txt
+	$(bin)/uv pip install --quiet --python .venv --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+.meltano/.ready: .venv/.ready meltano.yml
+	$(bin)/meltano --environment sandbox install
+	@touch $@
+
+include $(wildcard mk/*.mk)
