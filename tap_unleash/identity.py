@@ -61,26 +61,24 @@ def _hash(values: Sequence[tuple[Any, ...]]) -> list[str]:
 def _number(pages: Sequence[Page], ids: list[list[str]]) -> None:
     """Give those that share an id ordinals, and ids that say so."""
     times = Counter(chain.from_iterable(ids))
-    groups: dict[str, list[tuple[Any, ...]]]
+    groups: dict[str, list[tuple[Page, list[str], int]]]
     groups = {record_id: [] for record_id, count in times.items() if count > 1}
-    for number, (page, of_page) in enumerate(zip(pages, ids, strict=True)):
-        counts, extras = page.columns["count"], page.extras
+    for page, of_page in zip(pages, ids, strict=True):
         for row in [
             row for row, record_id in enumerate(of_page) if record_id in groups
         ]:
-            count, extra = counts[row], extras[row]
-            order = (
-                count is None,
-                count or 0,
-                _encoder.encode(extra) if extra else b"",
-            )
-            groups[of_page[row]].append((order, number, row))
-    identifying = [list(_identifying(page)) for page in pages]
-    places, values = [], []
+            groups[of_page[row]].append((page, of_page, row))
+    twins, values = [], []
     for members in groups.values():
-        members.sort()
-        for ordinal, (_, number, row) in enumerate(members[1:], 1):
-            places.append((number, row))
-            values.append((*identifying[number][row], ordinal))
-    for (number, row), record_id in zip(places, _hash(values), strict=True):
-        ids[number][row] = record_id
+        members.sort(key=_order)
+        for ordinal, (page, of_page, row) in enumerate(members[1:], 1):
+            twins.append((of_page, row))
+            values.append((*(page.columns[name][row] for name in IDENTIFYING), ordinal))
+    for (of_page, row), record_id in zip(twins, _hash(values), strict=True):
+        of_page[row] = record_id
+
+
+def _order(member: tuple[Page, list[str], int]) -> tuple[bool, float, bytes]:
+    page, _, row = member
+    count, extra = page.columns["count"][row], page.extras[row]
+    return count is None, count or 0, _encoder.encode(extra) if extra else b""
