@@ -92,7 +92,7 @@ class PagedStream(Stream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         for page, ids in chain.from_iterable(self.get_slices(context)):
-            yield from map(msgspec.structs.asdict, rows(page, ids))
+            yield from map(msgspec.to_builtins, rows(page, ids))
 
     @property
     def _plain(self) -> bool:
