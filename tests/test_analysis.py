@@ -1,0 +1,132 @@
+"""The queries of docs/analysis.md, as they stand there, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import psycopg
+import pytest
+
+from sandbox import Sandbox, World
+from sandbox.picture import draw
+from sandbox.pipeline import ROOT, Pipeline, instant
+from sandbox.postgres import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+QUERIES = re.findall(
+    r"```sql\n(.+?)```", (ROOT / "docs" / "analysis.md").read_text(), re.DOTALL
+)
+SVG = "{http://www.w3.org/2000/svg}"
+
+Truth = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Pipeline, Truth]]:
+    world = World.generate(
+        rows=4000,
+        start=datetime(2024, 2, 28, 12, tzinfo=timezone.utc),
+        end=datetime(2024, 3, 1, 12, tzinfo=timezone.utc),
+    )
+    with Sandbox(world) as api, postgres() as url:
+        pipeline = Pipeline(tmp_path_factory.mktemp("project"), api.url, url)
+        pipeline.run()
+        yield pipeline, api.truth()
+
+
+def hour(row: dict[str, Any]) -> datetime:
+    return instant(row["timestamp"]).replace(minute=0, second=0, microsecond=0)
+
+
+def test_detections_per_device_class_and_hour(loaded: tuple[Pipeline, Truth]) -> None:
+    pipeline, truth = loaded
+    counts = defaultdict(list)
+    for row in truth:
+        counts[row["device_id"], row["class_name"], hour(row)].append(row["count"])
+    found = pipeline.query(QUERIES[0])
+    assert {
+        (row["device_id"], row["class_name"], row["hour"]): (
+            row["detections"],
+            row["most_in_a_frame"],
+        )
+        for row in found
+    } == {key: (sum(values), max(values)) for key, values in counts.items()}
+    assert len(found) == len(counts)
+
+
+def test_sessions_with_their_first_and_last_row(
+    loaded: tuple[Pipeline, Truth],
+) -> None:
+    pipeline, truth = loaded
+    times = defaultdict(list)
+    for row in truth:
+        times[row["session_id"], row["device_id"]].append(instant(row["timestamp"]))
+    found = pipeline.query(QUERIES[1])
+    assert {
+        (row["session_id"], row["device_id"]): (
+            row["first_row"],
+            row["last_row"],
+            row["rows"],
+        )
+        for row in found
+    } == {key: (min(of), max(of), len(of)) for key, of in times.items()}
+    assert len(found) == len(times)
+
+
+def test_group_metrics_of_a_frame_side_by_side(
+    loaded: tuple[Pipeline, Truth],
+) -> None:
+    pipeline, truth = loaded
+    identity = ("device_id", "session_id", "source_file_name", "frame_number")
+    names = {
+        "total_count": "persons",
+        "num_individuals": "individuals",
+        "number_of_groups": "groups",
+        "group_pixel_size": "group_pixel_size",
+    }
+    frames: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in truth:
+        if row["model_id"] == "sparse-crowd-density-alphapose":
+            key = (*(row[name] for name in identity), instant(row["timestamp"]))
+            frame = frames.setdefault(key, {})
+            if name := names.get(row["class_name"]):
+                frame[name] = row["count"]
+            elif row["class_name"] == "number_of_persons_in_group":
+                groups = [*frame.get("persons_in_groups", []), row["count"]]
+                frame["persons_in_groups"] = sorted(groups, reverse=True)
+    found = pipeline.query(QUERIES[2])
+    assert {
+        tuple(row.pop(name) for name in (*identity, "timestamp")): {
+            name: value for name, value in row.items() if value is not None
+        }
+        for row in found
+    } == frames
+    assert len(found) == len(frames)
+    assert any(len(frame.get("persons_in_groups", [])) > 1 for frame in frames.values())
+
+
+def test_picture_shows_every_hour_and_class(
+    loaded: tuple[Pipeline, Truth], tmp_path: Path
+) -> None:
+    pipeline, truth = loaded
+    path = tmp_path / "detections.svg"
+    with psycopg.connect(pipeline.database) as connection:
+        draw(connection, path)
+    sums: dict[tuple[str, datetime], float] = defaultdict(float)
+    for row in truth:
+        sums[row["class_name"], hour(row)] += row["count"]
+    shown = {title.text for title in ET.parse(path).iter(f"{SVG}title")}  # noqa: S314 - ours
+    assert shown == {
+        f"{name}, {when:%d %b %H:00}: {value:,.0f}"
+        for (name, when), value in sums.items()
+    }
+    assert "http" not in path.read_text().replace("http://www.w3.org/2000/svg", "")

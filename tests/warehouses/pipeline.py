@@ -1,0 +1,62 @@
+"""A pipeline as a user runs it: Meltano, the tap and a loader, from an example's file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ROOT / ".venvs"
+PROGRAMS = Path(sys.executable).parent
+
+
+def program(environment: str, name: str) -> Path:
+    """Find a program of an environment, or skip the test."""
+    path = ENVIRONMENTS / environment / "bin" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not there: `make test-warehouses` builds it if it can")
+    return path
+
+
+class Project:
+    """A Meltano project whose meltano.yml is an example of ours.
+
+    Only where its programs are is changed: they are those at hand, and not installed anew.
+    """
+
+    def __init__(self, folder: Path, example: str, **programs: Path) -> None:
+        """Write the project; a program is named as in the file, dashes as underscores."""
+        self.folder = folder
+        project = yaml.safe_load((ROOT / "examples" / example).read_text())
+        programs = {"tap_unleash": PROGRAMS / "tap-unleash", **programs}
+        for plugin in chain.from_iterable(project["plugins"].values()):
+            if "pip_url" in plugin:
+                del plugin["pip_url"]
+                found = programs[plugin["name"].replace("-", "_")]
+                plugin["executable"] = str(found)
+        (folder / "meltano.yml").write_text(yaml.safe_dump(project))
+        self.environment = {
+            **os.environ,
+            "MELTANO_CLI_LOG_LEVEL": "info",
+            "NO_COLOR": "1",
+            "TAP_UNLEASH_API_KEY": "sandbox",
+        }
+
+    def meltano(self, *arguments: str, **environment: str) -> str:
+        """Run Meltano; it must succeed. Give what it wrote."""
+        run = subprocess.run(
+            [PROGRAMS / "meltano", *arguments],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout

@@ -1,0 +1,39 @@
+"""Into files of JSON lines, which have no key: what is read twice is there twice."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sandbox import Sandbox, World
+from sandbox.pipeline import compare
+from warehouses.pipeline import Project, program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_lines_equal_the_truth(tmp_path: Path) -> None:
+    project = Project(
+        tmp_path,
+        "warehouses/jsonl.yml",
+        target_jsonl=program("target-jsonl", "target-jsonl"),
+    )
+    (output := tmp_path / "output").mkdir()
+
+    def lines() -> list[dict[str, Any]]:
+        return [
+            json.loads(line)
+            for file in output.glob("analytics*.jsonl")
+            for line in file.read_text().splitlines()
+        ]
+
+    with Sandbox(World.generate(rows=2000)) as sandbox:
+        api = {"TAP_UNLEASH_API_URL": sandbox.url}
+        project.meltano("run", "tap-unleash", "target-jsonl", **api)
+        assert compare(sandbox.truth(), lines()) == (0, 0)
+        sandbox.world.grow(500)
+        project.meltano("run", "tap-unleash", "target-jsonl", **api)
+        loaded = {line["record_id"]: line for line in lines()}
+        assert compare(sandbox.truth(), loaded.values()) == (0, 0)
+        assert len(lines()) > len(loaded)
