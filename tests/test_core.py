@@ -1,0 +1,97 @@
+"""The SDK's own tests of a tap, and what the program says without a key or a network."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from singer_sdk.testing import SuiteConfig, get_tap_test_class
+
+from sandbox import Row, Sandbox, World
+from tap_unleash.tap import TapUnleash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CATALOG = Path(__file__).with_name("catalog.json")
+CONFIG: dict[str, Any] = {"api_key": "sandbox"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _live_sandbox() -> Iterator[None]:
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    world = World.generate(rows=100)
+    device_id = next(iter(world.devices))
+    (row,) = [*world.view(device_id, request=1)][-1:]
+    world.add(device_id, [Row({**row, "weather": "rain"})])
+    with Sandbox(world) as sandbox:
+        CONFIG["api_url"] = sandbox.url
+        yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def everything() -> dict[str, Any]:
+    catalog: dict[str, Any] = json.loads(CATALOG.read_text())
+    for stream in catalog["streams"]:
+        for metadata in stream["metadata"]:
+            metadata["metadata"]["selected"] = True
+    return catalog
+
+
+TestTap = get_tap_test_class(
+    TapUnleash,
+    config=CONFIG,
+    catalog=everything(),
+    suite_config=SuiteConfig(max_records_limit=None),
+)
+
+
+def tap(*args: str) -> str:
+    program = Path(sys.executable).with_name("tap-unleash")
+    done = subprocess.run(
+        # Where nothing listens, should anything be asked.
+        [program, *args],
+        env={"TAP_UNLEASH_API_URL": "http://127.0.0.1:9/v1", "PATH": ""},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_version_needs_no_key() -> None:
+    assert version("tap-unleash") in tap("--version")
+
+
+def test_about_needs_no_key() -> None:
+    settings = TapUnleash.config_jsonschema["properties"]
+    about = json.loads(tap("--about", "--format=json"))
+    assert about["name"] == "tap-unleash"
+    assert "unleashlive.com" in about["description"]
+    assert settings.keys() <= about["settings"]["properties"].keys()
+    for page in tap("--about"), tap("--about", "--format=markdown"):
+        assert all(name in page for name in settings)
+
+
+def test_every_setting_and_property_is_described() -> None:
+    for schema in (
+        TapUnleash.config_jsonschema,
+        *(stream["schema"] for stream in json.loads(CATALOG.read_text())["streams"]),
+    ):
+        for name, described in schema["properties"].items():
+            assert described["description"].endswith("."), name
+
+
+def test_catalog_is_the_one_that_was_reviewed() -> None:
+    """A change of it changes the tables of users. To accept one, say in CHANGELOG.md why and
+    write it anew: tap-unleash --discover > tests/catalog.json.
+    """
+    assert json.loads(tap("--discover")) == json.loads(CATALOG.read_text())
