@@ -189,24 +189,7 @@ class UnleashStream(RESTStream[int]):
         *,
         divisible: bool,
     ) -> T:
-        with self.gate.request():
-            started = time.monotonic()
-            try:
-                with self.requests_session.send(
-                    request,
-                    timeout=self.timeout,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    body = response.raw.read(MAX_BODY + 1, decode_content=True)
-            except requests.exceptions.SSLError as error:
-                if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                    self._no_answer(error, divisible=divisible)
-                msg = f"The TLS certificate of {self.url_base} cannot be verified."
-                raise TapError(msg) from error
-            except (requests.Timeout, requests.ConnectionError, HTTPError) as error:
-                self._no_answer(error, divisible=divisible)
-            self._measure(response, time.monotonic() - started)
+        response, body = self._send(request, divisible=divisible)
         self.validate_response(response, body=body, divisible=divisible)
         try:
             return decode(body)
@@ -214,7 +197,33 @@ class UnleashStream(RESTStream[int]):
             msg = f"The API answered with something unexpected ({error})"
             raise RetriableAPIError(msg, response) from error
 
+    def _send(
+        self, request: requests.PreparedRequest, *, divisible: bool
+    ) -> tuple[requests.Response, bytes]:
+        """Ask once, or as often as it takes the API to let the request through."""
+        while True:
+            with self.gate.request() as started:
+                try:
+                    with self.requests_session.send(
+                        request,
+                        timeout=self.timeout,
+                        allow_redirects=False,
+                        stream=True,
+                    ) as response:
+                        body = response.raw.read(MAX_BODY + 1, decode_content=True)
+                except (requests.RequestException, HTTPError) as error:
+                    self._no_answer(error, divisible=divisible)
+                self._measure(response, time.monotonic() - started)
+            if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+                self.gate.accepted()
+                return response, body
+            if self.gate.throttled(started, _retry_after(response)) > MAX_TRIES:
+                return response, body
+
     def _no_answer(self, error: Exception, *, divisible: bool) -> NoReturn:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            msg = f"The TLS certificate of {self.url_base} cannot be verified."
+            raise TapError(msg) from error
         timed_out = isinstance(error, requests.Timeout) or "timed out" in str(error)
         if divisible and timed_out and not isinstance(error, requests.ConnectTimeout):
             raise UnanswerableError from error
@@ -233,8 +242,6 @@ class UnleashStream(RESTStream[int]):
         divisible: bool = False,
     ) -> None:
         status = response.status_code
-        if status != HTTPStatus.TOO_MANY_REQUESTS:
-            self.gate.accepted()
         if status == HTTPStatus.OK:
             if len(body) > MAX_BODY:
                 msg = f"The API sent a body of more than {MAX_BODY >> 20} MiB."
@@ -245,7 +252,10 @@ class UnleashStream(RESTStream[int]):
         msg = f"{status} {HTTPStatus(status).phrase if status in _STATUSES else ''}".strip()
         if text := _message(body):
             msg += f" ({text})"
-        if status in {413, 429} or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            msg = f"{ADVICE[status]} It answered {msg} again and again."
+            raise TapError(msg)
+        if status == 413 or status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # noqa: PLR2004
             msg = f"The API answered {msg}"
             raise RetriableAPIError(msg, response)
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
@@ -290,12 +300,6 @@ class UnleashStream(RESTStream[int]):
         response = getattr(error, "response", None)
         retry_after = None if response is None else _retry_after(response)
         self.logger.warning("%s; trying again", error)
-        if (
-            response is not None
-            and response.status_code == HTTPStatus.TOO_MANY_REQUESTS
-        ):
-            self.gate.throttled(retry_after)
-            return
         wait = min(2.0 ** (details["tries"] - 1), MAX_WAIT) * random.uniform(0.5, 1)  # noqa: S311
         self.gate.wait(max(wait, retry_after or 0))
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUOTA_WINDOW = 60.0
-"""Seconds over which the rate that the API allows is measured: its quota is a minute's."""
-
 MAX_PAUSE = 30.0
 """Longest pause in seconds that is chosen here: half a quota's minute, not to oversleep it."""
 
-SLOW_DOWN, SPEED_UP = 1.1, 0.995
-"""Factors on the time between requests, for each pause and for each success."""
+RECOVERY = 0.2
+"""How much faster requests become, as a share, for as many as were let through between two
+pauses: enough to leave a passing throttle behind, too little to run into a quota again and
+again."""
 
 
 class StoppedError(Exception):
@@ -44,15 +42,21 @@ class Gate:
         self._most = limit
         self._limit = float(limit)
         self._in_flight = 0
-        self._interval = 0.0
-        self._resume_at = 0.0
         self._pauses = 0
-        self._accepted: deque[float] = deque()
+        self._paused_at = 0.0
+        self._resume_at = 0.0
+        self._interval = 0.0
+        self._counted_from = time.monotonic()
+        self._accepted = 0
+        self._last_accepted = 0
         self._stopped = False
 
     @contextmanager
-    def request(self) -> Iterator[None]:
+    def request(self) -> Iterator[float]:
         """Wait for a turn and hold it.
+
+        Yields:
+            When the turn came, by the monotonic clock.
 
         Raises:
             StoppedError: If the gate was closed.
@@ -69,9 +73,10 @@ class Gate:
             if self._stopped:
                 raise StoppedError
             self._in_flight += 1
-            self._resume_at = time.monotonic() + self._interval
+            started = time.monotonic()
+            self._resume_at = started + self._interval
         try:
-            yield
+            yield started
         finally:
             with self._changed:
                 self._in_flight -= 1
@@ -80,34 +85,40 @@ class Gate:
     def accepted(self) -> None:
         """Count a request that was not throttled."""
         with self._changed:
-            now = time.monotonic()
-            self._accepted.append(now)
-            while self._accepted[0] < now - QUOTA_WINDOW:
-                self._accepted.popleft()
-            self._pauses = 0
+            if self._pauses:  # so many were let through from pause to pause
+                now = time.monotonic()
+                self._interval = (now - self._counted_from) / max(self._accepted, 1)
+                self._counted_from = now
+                self._last_accepted, self._accepted = self._accepted, 0
+                self._pauses = 0
+            elif self._interval:
+                self._interval *= 1 - RECOVERY / (self._last_accepted + 1)
+            self._accepted += 1
             self._limit = min(self._most, self._limit + 1 / self._limit)
-            self._interval *= SPEED_UP
+            self._changed.notify_all()
 
-    def throttled(self, retry_after: float | None) -> None:
+    def throttled(self, started: float, retry_after: float | None) -> int:
         """Pause every request.
 
         Args:
+            started: When the turn of the throttled request came.
             retry_after: Seconds that the API asked for, if it did.
+
+        Returns:
+            How many pauses there were since a request was let through.
         """
         with self._changed:
-            now = time.monotonic()
-            if not self._pauses and self._accepted:
-                seen = now - self._accepted[0]
-                self._interval = max(
-                    self._interval * SLOW_DOWN, seen / len(self._accepted)
-                )
+            if started >= self._paused_at:  # not in flight when the pause began
+                self._paused_at = time.monotonic()
                 self._limit = max(1.0, self._limit / 2)
-            if retry_after is None:
-                if self._pauses and now < self._resume_at:
-                    return  # one of several that were in flight together
-                retry_after = min(2.0**self._pauses, MAX_PAUSE) * random.uniform(1, 1.2)  # noqa: S311
-            self._pauses += 1
-            self._resume_at = max(self._resume_at, now + retry_after)
+                wait = min(2.0**self._pauses, MAX_PAUSE) * random.uniform(1, 1.2)  # noqa: S311
+                if retry_after is not None:
+                    wait = max(retry_after, wait if self._pauses else 0)
+                self._pauses += 1
+                self._resume_at = self._paused_at + wait
+            elif retry_after is not None:
+                self._resume_at = max(self._resume_at, time.monotonic() + retry_after)
+            return self._pauses
 
     def wait(self, seconds: float) -> None:
         """Wait, unless the gate closes meanwhile.
