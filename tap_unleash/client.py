@@ -176,7 +176,7 @@ class UnleashStream(RESTStream[int]):
 
     @cached_property
     def _persistent_attempt(self) -> Callable[..., Any]:
-        attempt = self.request_decorator(self._attempt)  # type: ignore[arg-type]
+        attempt = self.request_decorator(self._attempt)
         once_more = backoff.on_exception(
             backoff.expo, UnanswerableError, max_tries=2, logger=None
         )
@@ -280,6 +280,18 @@ class UnleashStream(RESTStream[int]):
             },
         )
         metrics.log(self.metrics_logger, point)
+
+    @override
+    def request_decorator(self, func: Callable[..., T]) -> Callable[..., T]:
+        # The SDK's would log, too, that it gives up: the error that ends the run says so.
+        return backoff.on_exception(
+            self.backoff_wait_generator,
+            RetriableAPIError,
+            max_tries=self.backoff_max_tries,
+            on_backoff=self.backoff_handler,
+            jitter=self.backoff_jitter,
+            logger=None,
+        )(func)
 
     @override
     def backoff_max_tries(self) -> int:
