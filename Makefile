@@ -11,7 +11,7 @@ export XDG_STATE_HOME = $(CURDIR)/.meltano/state
 .PHONY: help demo test lint types tests bench soak clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: .meltano/.ready ## Load a made-up account into a real PostgreSQL, twice, and check every row
 	$(bin)/python -m sandbox.demo
@@ -31,8 +31,12 @@ tests: .meltano/.ready
 bench: .venv/.ready ## Measure this tap against the alternatives
 	$(bin)/python -m benchmarks
 
+soak: .venv/.ready ## Try many more worlds, faults and moments to be killed at: SOAK=1000
+	SOAK=$(or $(SOAK),1000) $(bin)/pytest tests/reliability -m soak --numprocesses auto
+
 clean: ## Remove all that was set up or built
-	rm -rf .venv .meltano .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist output
+	rm -rf .venv .venvs .meltano .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis \
+	build dist output
 
 $(bin)/uv: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
