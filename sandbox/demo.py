@@ -8,11 +8,14 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +35,7 @@ LATE_MINUTES = 45
 LOOKBACK = timedelta(minutes=60)
 
 console = Console(highlight=False)
-say = console.print
+say = partial(console.print, soft_wrap=True)
 
 
 class DemoError(Exception):
@@ -46,11 +49,12 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory()))
-            with _step("A PostgreSQL of its own"):
+            with _step("PostgreSQL starts"):
                 database = stack.enter_context(postgres())
-            with _step("A sandbox that answers as the API does"):
-                world = World.generate(devices=DEVICES, rows=ROWS)
-                sandbox = stack.enter_context(Sandbox(world, page_size=500))
+            world = World.generate(devices=DEVICES, rows=ROWS)
+            sandbox = stack.enter_context(Sandbox(world, page_size=500))
+            address = urlsplit(database)
+            say(f"from {sandbox.url} to {address.hostname}:{address.port}")
             # Whoever presses Ctrl-C twice still gets all of it cleaned up.
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.SIG_IGN)
@@ -130,26 +134,26 @@ def _show_rows(pipeline: Pipeline) -> None:
     )
     devices = sorted({row["device_id"] for row in counts})
     cells = {(row["class_name"], row["device_id"]): row["rows"] for row in counts}
-    table = Table("class", title="Rows per class and device", title_justify="left")
+    table = _table("Rows per class and device", "class")
     for device in devices:
         table.add_column(device, justify="right")
     for name in sorted({row["class_name"] for row in counts}):
         table.add_row(
             name, *(f"{cells.get((name, device), 0):,}" for device in devices)
         )
-    say(table, "")
+    console.print(table, "")
 
 
 def _show_bookmarks(sandbox: Sandbox, pipeline: Pipeline) -> dict[str, str]:
     bookmarks = pipeline.bookmarks()
-    table = Table("device", "bookmark", title="meltano state get", title_justify="left")
+    table = _table("Bookmarks, says `meltano state get`", "device", "bookmark")
     latest: dict[str, str] = {}
     for row in sandbox.truth():
         device, timestamp = row["device_id"], row["timestamp"]
         latest[device] = max(latest.get(device, timestamp), timestamp, key=instant)
     for device in sandbox.world.devices:
         table.add_row(device, bookmarks.get(device, "none: no row so far"))
-    say(table, "")
+    console.print(table, "")
     if bookmarks != latest:
         msg = f"The bookmarks should be those of the latest rows: {latest}"
         raise DemoError(msg)
@@ -162,6 +166,14 @@ def _grow(sandbox: Sandbox, **growth: int) -> None:
     request = Request(url, json.dumps(growth).encode(), headers)  # noqa: S310
     with urlopen(request):  # noqa: S310
         pass
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.collapse_padding = True
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
 
 
 @contextmanager
