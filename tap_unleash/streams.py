@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import click
 import msgspec
 from singer_sdk import SchemaDirectory, StreamSchema
 from singer_sdk.helpers.conform import TypeConformanceLevel
@@ -204,7 +205,7 @@ class Analytics(PagedStream, UnleashStream):
             self.ABORT_AT_RECORD_COUNT is not None
         ):  # a test asks for a row, not a history
             page = self._fetch_page(wanted, 1)
-            yield [(page, *record_ids([page]))]
+            yield [(page, record_ids([page])[0])]
             return
         try:
             for part, pages in self._results:
@@ -261,9 +262,10 @@ class Analytics(PagedStream, UnleashStream):
     def _results(self) -> Iterator[tuple[Slice, list[Page]]]:
         """The slices of all partitions, read ahead."""
         ranges = (part for p in self.partitions if (part := self._range(p)))
-        return Reader(self._fetch_page, self.gate, self.config["concurrency"]).read(
-            ranges
-        )
+        reader = Reader(self._fetch_page, self.gate, self.config["concurrency"])
+        if command := click.get_current_context(silent=True):
+            command.call_on_close(reader.stop)  # whatever ends the run, and wherever
+        return reader.read(ranges)
 
     def _range(self, context: Context) -> Slice | None:
         """What is to be read of a device, if anything."""

@@ -136,6 +136,15 @@ class TapUnleash(Tap):
 
     @override
     @classmethod
+    def cb_config(cls, *args: Any) -> Any:
+        try:
+            return super().cb_config(*args)
+        except (OSError, ValueError) as error:
+            msg = f"The config file cannot be read: {error}"
+            raise TapError(msg) from None
+
+    @override
+    @classmethod
     def invoke(cls, **kwargs: Any) -> None:
         # What is held are pages that are wanted, not garbage to look for at every page.
         gc.freeze()
