@@ -1,0 +1,129 @@
+"""What is delivered: the product and nothing else, from a clone or from an archive."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from sandbox import Sandbox, World
+from sandbox.pipeline import ROOT
+
+UV = Path(sys.executable).with_name("uv")
+PRODUCT = {
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "tap_unleash").rglob("*")
+    if path.is_file() and "__pycache__" not in path.parts
+}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*command: str | Path, cwd: Path, **env: str) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | env,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    # The wheel is made from the source archive, so that this is enough to build it.
+    run(UV, "build", "--quiet", "--out-dir", folder, cwd=ROOT)
+    return folder
+
+
+def test_wheel_holds_the_product(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    (info,) = {name.split("/")[0] for name in names - PRODUCT}
+    assert info.endswith(".dist-info")
+    assert names == PRODUCT | {
+        f"{info}/{name}"
+        for name in (
+            "METADATA",
+            "RECORD",
+            "WHEEL",
+            "entry_points.txt",
+            "licenses/LICENSE",
+        )
+    }
+
+
+def test_archive_holds_what_builds_it(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    others = {
+        ".gitignore",
+        "CHANGELOG.md",
+        "LICENSE",
+        "PKG-INFO",
+        "README.md",
+        "pyproject.toml",
+    }
+    assert names == PRODUCT | others
+
+
+def test_wheel_runs_in_an_empty_environment(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    run(UV, "venv", "--quiet", "--python", sys.executable, "empty", cwd=tmp_path)
+    run(
+        *(UV, "pip", "install", "--quiet", "--python", "empty"),
+        *("--constraint", "constraints.txt", wheel),
+        cwd=tmp_path,
+    )
+    about = run("empty/bin/tap-unleash", "--about", cwd=tmp_path)
+    assert f"Version: {wheel.name.split('-')[1]}" in about
+
+
+def test_builds_without_a_history(tmp_path: Path) -> None:
+    """As it is downloaded where there is no Git: with a version that says so."""
+    clone = tmp_path / "a clone"
+    shutil.copytree(ROOT / "tap_unleash", clone / "tap_unleash")
+    for name in ("CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone)
+    run(UV, "build", "--quiet", "--wheel", cwd=clone)
+    assert [path.name for path in (clone / "dist").glob("*.whl")] == [
+        "tap_unleash-0.1.0.dev0-py3-none-any.whl"
+    ]
+
+
+def test_readme_commands_do_what_it_says(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (script,) = (block for block in blocks if "uv tool install" in block)
+    assert " install .\n" in script
+    assert '"your key"' in script
+    script = script.replace(" install .\n", ' install "$CLONE"\n')
+    script = script.replace('"your key"', "sandbox")
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    with Sandbox(World.generate(rows=100)) as sandbox:
+        run(
+            *("bash", "-euc", script),
+            cwd=tmp_path,
+            CLONE=str(ROOT),
+            PATH=f"{tmp_path / 'bin'}:{UV.parent}:{os.environ['PATH']}",
+            TAP_UNLEASH_API_URL=sandbox.url,
+            UV_CONSTRAINT="constraints.txt",
+            UV_PYTHON=sys.executable,
+            UV_TOOL_BIN_DIR=str(tmp_path / "bin"),
+            UV_TOOL_DIR=str(tmp_path / "tools"),
+        )
+    messages = (tmp_path / "output.jsonl").read_text().splitlines()
+    assert sum('"stream":"analytics","record"' in line for line in messages) == 300
