@@ -1,0 +1,125 @@
+"""The manifests: valid for Kubernetes, and their command line run as it stands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from sandbox import Sandbox, World
+from sandbox.pipeline import ROOT, Pipeline, compare
+from sandbox.postgres import postgres
+from tap_unleash.streams import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANIFEST = ROOT / "examples" / "kubernetes" / "unleash.yml"
+VALIDATE = ROOT / ".venvs" / "kubernetes-validate" / "bin" / "kubernetes-validate"
+
+JOB, CRON_JOB = yaml.safe_load_all(MANIFEST.read_text())
+
+
+def container(job: Mapping[str, Any]) -> dict[str, Any]:
+    (found,) = job["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def variables(of: Mapping[str, Any]) -> dict[str, str]:
+    return {variable["name"]: variable["value"] for variable in of["env"]}
+
+
+@pytest.mark.skipif(not VALIDATE.exists(), reason="`make test-scheduler` builds it")
+@pytest.mark.parametrize("version", ["1.33", "1.35"])
+def test_manifests_are_valid(version: str) -> None:
+    subprocess.run([VALIDATE, "--strict", "-k", version, MANIFEST], check=True)
+
+
+def test_manifests_agree_on_the_number_of_workers() -> None:
+    jobs = [JOB, CRON_JOB["spec"]["jobTemplate"]]
+    assert container(jobs[0]) == container(jobs[1])
+    for job in jobs:
+        spec = job["spec"]
+        shards = int(variables(container(job))["SHARDS"])
+        assert spec["completions"] == spec["parallelism"] == shards
+
+
+class Pod:
+    """A container's command, in a file system of its own."""
+
+    def __init__(self, folder: Path, api: str, database: str, state: Path) -> None:
+        self.pipeline = Pipeline(folder, api, database)
+        self.environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "TAP_UNLEASH_API_KEY": "sandbox",
+            "TAP_UNLEASH_API_URL": api,
+            "TARGET_POSTGRES_SQLALCHEMY_URL": database.replace("://", "+psycopg://"),
+            "MELTANO_STATE_BACKEND_URI": state.as_uri(),
+        }
+
+    def start(self, index: int) -> subprocess.Popen[bytes]:
+        of = container(JOB)
+        with (self.pipeline.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [*of["command"], *of["args"]],
+                cwd=self.pipeline.folder,
+                env={
+                    **self.environment,
+                    **variables(of),
+                    "JOB_COMPLETION_INDEX": str(index),
+                },
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        return (self.pipeline.folder / "log").read_text()
+
+
+def requests_of_worker(worker: int, api: Sandbox) -> int:
+    """Count the pages that this one of four workers has asked for."""
+    devices = [path.split("/")[3] for request in api.requests if (path := request.path)]
+    return sum(shard_of(name, 4) == worker for name in devices if name.startswith("W"))
+
+
+def test_workers_together_load_the_truth_though_one_is_killed(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with ExitStack() as stack:
+        url = stack.enter_context(postgres())
+        api = stack.enter_context(
+            Sandbox(World.generate(devices=16, rows=3000), page_size=250, latency=0.2)
+        )
+
+        def pod(name: str) -> Pod:
+            (folder := tmp_path / name).mkdir()
+            return Pod(folder, api.url, url, state)
+
+        for run in range(2):
+            pods = [pod(f"{run}-{index}") for index in range(4)]
+            workers = [each.start(index) for index, each in enumerate(pods)]
+            if run == 0:
+                while requests_of_worker(3, api) < 10:
+                    time.sleep(0.1)
+                    assert workers[2].poll() is None, pods[2].log()
+                os.killpg(workers[2].pid, signal.SIGKILL)
+                assert workers[2].wait() == -signal.SIGKILL
+                # As the Job's controller does: the same index in a new pod.
+                pods[2] = pod("again")
+                workers[2] = pods[2].start(2)
+            for worker, each in zip(workers, pods, strict=True):
+                assert worker.wait() == 0, each.log()
+            assert compare(api.truth(), pods[0].pipeline.rows()) == (0, 0)
+            assert {path.name.rpartition(":")[2] for path in state.iterdir()} == {
+                f"shard-{number}-of-4" for number in range(1, 5)
+            }
+            api.world.grow(100)
