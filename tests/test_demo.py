@@ -61,7 +61,9 @@ def test_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
         (server,) = (
             psutil.Process(connection.pid)
             for connection in psutil.net_connections("tcp4")
-            if connection.laddr[1] == ports[1] and connection.status == "LISTEN"
+            if connection.status == "LISTEN"
+            and connection.laddr
+            and connection.laddr.port == ports[1]
         )
         data = Path(server.cwd())
         me = psutil.Process(process.pid)

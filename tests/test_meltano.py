@@ -1,0 +1,191 @@
+"""meltano.yml: it is valid, says what the tap says of itself, and runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from sandbox import Sandbox, World
+from sandbox.pipeline import ROOT, Pipeline, compare
+from sandbox.postgres import postgres
+from scripts.reference import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MELTANO: dict[str, Any] = yaml.safe_load((ROOT / "meltano.yml").read_text())
+(EXTRACTOR,) = MELTANO["plugins"]["extractors"]
+
+
+@pytest.fixture(scope="module")
+def about() -> dict[str, Any]:
+    program = Path(sys.executable).with_name("tap-unleash")
+    done = subprocess.run(
+        [program, "--about", "--format=json"], capture_output=True, check=True
+    )
+    described: dict[str, Any] = json.loads(done.stdout)
+    return described
+
+
+def leaves(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings as Meltano knows them: those inside of an object have names with dots."""
+    for name, setting in schema["properties"].items():
+        inner = setting.get("properties")
+        if inner and not name.startswith("stream_map"):
+            yield from leaves(setting, f"{prefix}{name}.")
+        else:
+            yield prefix + name, setting
+
+
+def test_meltano_accepts_it() -> None:
+    schema = json.loads((files("meltano") / "schemas/meltano.schema.json").read_text())
+    validator = Draft202012Validator(schema)
+    assert [error.message for error in validator.iter_errors(MELTANO)] == []
+    assert not validator.is_valid({**MELTANO, "environments": [{"named": "prod"}]})
+
+
+def test_nothing_is_deprecated_or_looked_up_on_the_hub() -> None:
+    assert "version" not in MELTANO
+    for plugin in (EXTRACTOR, *MELTANO["plugins"]["loaders"]):
+        assert {"namespace", "pip_url", "executable", "settings"} <= plugin.keys()
+        assert "variant" not in plugin
+        for setting in plugin["settings"]:
+            assert setting["kind"] not in {"password", "hidden"}
+
+
+def test_settings_are_those_of_the_tap(about: dict[str, Any]) -> None:
+    expected = []
+    for name, schema in leaves(about["settings"]):
+        types = [one for one in schema.get("type", ["string"]) if one != "null"]
+        kind = "date_iso8601" if schema.get("format") == "date-time" else types[0]
+        if "enum" in schema:
+            kind = "options"
+        if name == "faker_config.locale":
+            kind = "array"  # or a string, which Meltano cannot say
+        setting = {
+            "name": name,
+            "label": schema["title"],
+            "description": schema["description"],
+            "kind": kind,
+        }
+        if "default" in schema:
+            setting["value"] = schema["default"]
+        if schema.get("secret"):
+            setting["sensitive"] = True
+        expected.append(setting)
+    settings = EXTRACTOR["settings"]
+    assert [
+        {key: setting[key] for key in setting if key != "options"}
+        for setting in settings
+    ] == expected
+    assert {
+        setting["name"]: [option["value"] for option in setting["options"]]
+        for setting in settings
+        if "options" in setting
+    } == {
+        name: schema["enum"]
+        for name, schema in leaves(about["settings"])
+        if "enum" in schema
+    }
+    assert EXTRACTOR["settings_group_validation"] == [about["settings"]["required"]]
+
+
+def test_capabilities_are_those_of_the_tap(about: dict[str, Any]) -> None:
+    assert sorted(about["capabilities"]) == EXTRACTOR["capabilities"]
+
+
+def test_selects_what_the_tap_selects() -> None:
+    selected = {
+        stream["stream"]
+        for stream in json.loads((ROOT / "tests" / "catalog.json").read_text())[
+            "streams"
+        ]
+        for metadata in stream["metadata"]
+        if metadata["breadcrumb"] == [] and metadata["metadata"].get("selected")
+    }
+    assert EXTRACTOR["select"] == [f"{name}.*" for name in sorted(selected)]
+
+
+def test_readme_has_the_settings_of_the_tap() -> None:
+    table = dict(tables())["settings"]
+    assert f"<!-- table: settings -->\n\n{table}\n" in (ROOT / "README.md").read_text()
+
+
+def test_readme_names_every_stream() -> None:
+    catalog = json.loads((ROOT / "tests" / "catalog.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    for stream in catalog["streams"]:
+        (key,) = stream["key_properties"]
+        (line,) = (
+            line
+            for line in readme.splitlines()
+            if line.startswith(f"| `{stream['stream']}` |")
+        )
+        assert f"`{key}`" in line
+        assert stream["replication_method"].lower().replace("_", " ") in line
+        assert ("not selected" in line) == (stream["stream"] == "api_version")
+
+
+def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
+    settings = {"api_key": "ul_pat_mine", "start_date": "2024-01-31"}
+    with Sandbox(World.generate(rows=1), api_key="ul_pat_mine") as sandbox:
+        pipeline = Pipeline(tmp_path, sandbox.url, "postgresql://mine", settings)
+        prod = "--environment=prod"
+        pipeline.meltano(prod, "invoke", "--no-install", "tap-unleash", "--test")
+        assert {exchange.status for exchange in sandbox.requests} == {200}
+    config = json.loads(pipeline.meltano(prod, "config", "print", "tap-unleash"))
+    assert config == {
+        "api_key": "*****",
+        "api_url": sandbox.url,
+        "start_date": "2024-01-31",
+        "lookback_minutes": 60,
+        "response_format": "size_optimized",
+        "concurrency": 4,
+        "request_timeout": 60,
+    }
+
+
+@pytest.mark.timeout(600)
+def test_loads_postgres_whichever_endpoint_is_read(tmp_path: Path) -> None:
+    world = World.generate(rows=1500)
+    (first, second) = (tmp_path / "first", tmp_path / "second")
+    with postgres() as url, Sandbox(world, page_size=200) as sandbox:
+        for folder, form in (first, "size_optimized"), (second, "tableau"):
+            folder.mkdir()
+            # Without the state of the first, the second reads everything again.
+            pipeline = Pipeline(folder, sandbox.url, url, {"response_format": form})
+            pipeline.run()
+            rows = pipeline.rows()
+            assert compare(sandbox.truth(), rows) == (0, 0)
+            assert len({row["record_id"] for row in rows}) == len(rows) == 4500
+        assert pipeline.bookmarks().keys() == {row["device_id"] for row in rows}
+        counts = {
+            table: pipeline.query(f"SELECT count(*) FROM unleash.{table}")[0]["count"]  # noqa: S608
+            for table in ("devices", "sessions")
+        }
+        columns = pipeline.query(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = 'unleash' AND table_name = 'analytics' "
+            "AND column_name NOT LIKE '\\_sdc\\_%'"
+        )
+    assert counts == {"devices": 4, "sessions": len(world.session_ids())}
+    assert {column["column_name"]: column["data_type"] for column in columns} == {
+        "record_id": "text",
+        "device_id": "text",
+        "session_id": "text",
+        "model_id": "text",
+        "source_file_name": "text",
+        "class_name": "text",
+        "count": "numeric",
+        "frame_number": "bigint",
+        "timestamp": "timestamp without time zone",
+        "extra_fields": "jsonb",
+    }
