@@ -167,7 +167,7 @@ def test_tables_are_those_of_the_tap(tmp_path: Path) -> None:
 
 def test_pages_build_and_their_links_lead_somewhere() -> None:
     done = subprocess.run(
-        ["make", "-f", "mk/delivery.mk", "docs"],  # noqa: S607
+        ["make", "docs"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
