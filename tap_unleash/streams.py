@@ -262,10 +262,15 @@ class Analytics(PagedStream, UnleashStream):
     def _results(self) -> Iterator[tuple[Slice, list[Page]]]:
         """The slices of all partitions, read ahead."""
         ranges = (part for p in self.partitions if (part := self._range(p)))
+        return self.reader.read(ranges)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads ahead, and stops when the command ends, whatever ends it."""
         reader = Reader(self._fetch_page, self.gate, self.config["concurrency"])
         if command := click.get_current_context(silent=True):
-            command.call_on_close(reader.stop)  # whatever ends the run, and wherever
-        return reader.read(ranges)
+            command.call_on_close(reader.stop)
+        return reader
 
     def _range(self, context: Context) -> Slice | None:
         """What is to be read of a device, if anything."""
