@@ -36,6 +36,9 @@ FILL = 2 / 3
 """How full of pages the parts of a slice that is cut should be: time is cut evenly, but
 rows are not spread evenly."""
 
+BEYOND = 1_000_000
+"""Number of a page that no slice has."""
+
 REREADS = 9
 """How often a second is read that changes meanwhile, before the run gives up."""
 
@@ -171,14 +174,14 @@ class Reader:
     def _pages_untold(
         self, part: Slice, first: Page, most: int
     ) -> tuple[list[Page], bool]:
-        """Read pages until one is empty, or the same as before: no total was given."""
+        """Read pages until one is empty, or repeated for good: no total was given."""
         pages = [first]
         while len(pages[-1]):
             if part.divisible and len(pages) >= most:
                 raise UnanswerableError
             page = self._fetch(part, len(pages) + 1)
-            if page == pages[-1]:
-                break
+            if page == pages[-1] == self._fetch(part, BEYOND):
+                break  # the server repeats its last page behind the end
             pages.append(page)
         whole = not any(
             _share_rows(one, other)
