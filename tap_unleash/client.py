@@ -215,7 +215,7 @@ class UnleashStream(RESTStream[int]):
                     self._no_answer(error, divisible=divisible)
                 self._measure(response, time.monotonic() - started)
             if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
-                self.gate.accepted()
+                self.gate.accepted(started)
                 return response, body
             if self.gate.throttled(started, _retry_after(response)) > MAX_TRIES:
                 return response, body

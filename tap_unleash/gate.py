@@ -82,9 +82,17 @@ class Gate:
                 self._in_flight -= 1
                 self._changed.notify_all()
 
-    def accepted(self) -> None:
-        """Count a request that was not throttled."""
+    def accepted(self, started: float) -> None:
+        """Count a request that was not throttled.
+
+        Args:
+            started: When its turn came.
+        """
         with self._changed:
+            if (
+                started < self._paused_at
+            ):  # in flight when a pause began: no sign of its end
+                return
             if self._pauses:  # so many were let through from pause to pause
                 now = time.monotonic()
                 self._interval = (now - self._counted_from) / max(self._accepted, 1)
