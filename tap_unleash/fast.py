@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 from abc import abstractmethod
 from datetime import datetime, timezone
-from itertools import chain, repeat
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ import msgspec
 from singer_sdk import Stream
 from singer_sdk.contrib.msgspec import encoder
 from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.singerlib.messages import RecordMessage
 from typing_extensions import override
 
 from tap_unleash.writer import BufferedWriter
@@ -47,14 +48,6 @@ class Row(msgspec.Struct, gc=False):
     frame_number: int | None
     timestamp: str
     extra_fields: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-
-
-class RowMessage(msgspec.Struct, tag="RECORD", tag_field="type", gc=False):
-    """A RECORD message, its fields in the order in which the SDK writes them."""
-
-    stream: str
-    record: Row
-    time_extracted: datetime
 
 
 def rows(page: Page, ids: list[str]) -> Iterable[Row]:
@@ -123,9 +116,13 @@ class PagedStream(Stream):
             return
         writer = cast("BufferedWriter", self._tap.message_writer)
         for page, ids in self._counted_pages(context):
-            now = datetime.now(timezone.utc)
-            messages = map(RowMessage, repeat(self.name), rows(page, ids), repeat(now))
-            writer.write(encoder.encode_lines(list(messages)))
+            message = RecordMessage(
+                self.name, {}, time_extracted=datetime.now(timezone.utc)
+            )
+            head, tail = writer.format_message(message).split(b"{}")
+            records = encoder.encode_lines(list(rows(page, ids)))
+            # JSON has no line ends of its own: between two records stands but one.
+            writer.write(head + records[:-1].replace(b"\n", tail + head) + tail)
         self._tap.state_writer.write_state(self.tap_state)
 
     @override
@@ -164,5 +161,6 @@ class PagedStream(Stream):
                 counter.with_context(partition)
                 timer.with_context(partition)
                 for page, ids in chain.from_iterable(self.get_slices(partition)):
-                    yield page, ids
-                    counter.increment(len(page))
+                    if ids:
+                        yield page, ids
+                        counter.increment(len(ids))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from tap_unleash.page import Page
 
@@ -43,18 +43,17 @@ def record_ids(pages: Sequence[Page]) -> list[list[str]]:
     Returns:
         The ids, page by page and row by row.
     """
-    ids = [_hash([(*row, 0) for row in _identifying(page)]) for page in pages]
+    ids = [
+        _hash(list(zip(*(page.columns[name] for name in IDENTIFYING), repeat(0))))
+        for page in pages
+    ]
     if len(set(chain.from_iterable(ids))) < sum(map(len, ids)):
         _number(pages, ids)
     return ids
 
 
-def _identifying(page: Page) -> Iterable[tuple[Any, ...]]:
-    return zip(*(page.columns[name] for name in IDENTIFYING), strict=True)
-
-
 def _hash(values: Sequence[tuple[Any, ...]]) -> list[str]:
-    lines = _encoder.encode_lines(values).splitlines()
+    lines = _encoder.encode_lines(values).split(b"\n")[:-1]
     return [blake2b(line, digest_size=16).hexdigest() for line in lines]
 
 

@@ -242,6 +242,8 @@ def _column(
     if str in types:
         distinct = list(_distinct(values))
         if types.issuperset(map(type, distinct)):
+            if len(distinct) == 1:
+                return distinct * len(values)
             one = dict(zip(distinct, distinct, strict=True))
             return list(map(one.__getitem__, values))
     elif (found := set(map(type, values))) <= types and (
