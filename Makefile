@@ -5,6 +5,8 @@ PYTHON ?= python3
 
 bin := .venv/bin
 export MELTANO_CLI_DISABLE_VERSION_CHECK = 1
+# Where Python is told to write no bytecode, every start would compile all of it anew.
+export UV_COMPILE_BYTECODE = 1
 export XDG_STATE_HOME = $(CURDIR)/.meltano/state
 
 .DELETE_ON_ERROR:
