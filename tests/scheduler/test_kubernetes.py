@@ -17,7 +17,7 @@ import yaml
 from sandbox import Sandbox, World
 from sandbox.pipeline import ROOT, Pipeline, compare
 from sandbox.postgres import postgres
-from tap_unleash.streams import shard_of
+from scheduler.workers import requests_of_worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,12 +84,6 @@ class Pod:
 
     def log(self) -> str:
         return (self.pipeline.folder / "log").read_text()
-
-
-def requests_of_worker(worker: int, api: Sandbox) -> int:
-    """Count the pages that this one of four workers has asked for."""
-    devices = [path.split("/")[3] for request in api.requests if (path := request.path)]
-    return sum(shard_of(name, 4) == worker for name in devices if name.startswith("W"))
 
 
 def test_workers_together_load_the_truth_though_one_is_killed(tmp_path: Path) -> None:

@@ -1,0 +1,16 @@
+"""What workers have done so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tap_unleash.streams import shard_of
+
+if TYPE_CHECKING:
+    from sandbox import Sandbox
+
+
+def requests_of_worker(worker: int, api: Sandbox) -> int:
+    """Count the pages that this one of four workers has asked for."""
+    devices = [path.split("/")[3] for request in api.requests if (path := request.path)]
+    return sum(shard_of(name, 4) == worker for name in devices if name.startswith("W"))
