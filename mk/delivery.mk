@@ -6,6 +6,8 @@
 	.venv/bin/uv pip install --quiet --python .venvs/delivery --requirements $<
 	touch $@
 
+tests: .venvs/delivery/.ready
+
 hub: .venv/.ready ## Write the definition for Meltano Hub, and the tables of the pages, anew
 	LOGLEVEL=ERROR .venv/bin/python -m scripts.hub_definition > hub/tap-unleash.yml
 	LOGLEVEL=ERROR .venv/bin/python -m scripts.reference

@@ -187,3 +187,19 @@ def test_every_page_is_in_the_navigation() -> None:
     nav = ROOT.joinpath("mkdocs.yml").read_text()
     for page in DOCS.glob("**/*.md"):
         assert f": {page.relative_to(DOCS)}\n" in nav
+
+
+def test_sandboxes_of_the_page_start() -> None:
+    page = (DOCS / "sandbox.md").read_text()
+    commands = re.findall(
+        r"^\.venv/bin/python -m sandbox (--port .*)$", page, re.MULTILINE
+    )
+    assert len(commands) > 3
+    for options in commands:
+        free = options.replace("--port 8080", "--port 0").split()
+        with subprocess.Popen(
+            [sys.executable, "-m", "sandbox", *free], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            process.terminate()
