@@ -1,4 +1,3 @@
-# noqa: INP001 - a package of this name would hide the one that is tested
 """What the sandbox answers, as a client without a library reads it."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# noqa: INP001 - a package of this name would hide the one that is tested
 """`python -m sandbox`, as a shell or another program runs it."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# noqa: INP001 - a package of this name would hide the one that is tested
 """The data: what is generated, how much of it, and what appears and disappears."""
 
 from __future__ import annotations

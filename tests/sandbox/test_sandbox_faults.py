@@ -1,4 +1,3 @@
-# noqa: INP001 - a package of this name would hide the one that is tested
 """Each fault as a client without a library sees it, and which requests it strikes."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# noqa: INP001 - a package of this name would hide the one that is tested
 """The OpenAPI page and the server agree."""
 
 from __future__ import annotations
