@@ -14,19 +14,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
-from sandbox import Sandbox
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from sandbox import Sandbox
+
 _PROGRAM = """
-import json, sys
+import atexit, json, os, sys
 from importlib import import_module
 for name, value in json.loads(sys.argv.pop(1)).items():
     module, constant = name.split(".")
     module = import_module(f"tap_unleash.{module}")
     getattr(module, constant)
     setattr(module, constant, value)
+if path := os.environ.get("PEAK_MEMORY"):
+    def note_peak():
+        with open("/proc/self/status") as status, open(path, "w") as file:
+            file.write(next(line for line in status if line.startswith("VmHWM")))
+    atexit.register(note_peak)
 from tap_unleash.tap import TapUnleash
 TapUnleash.cli()
 """
@@ -174,7 +179,9 @@ def command(
 ) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The command line and environment of a run, while its files exist."""
     url = sandbox if isinstance(sandbox, str) else sandbox.url
-    program = ["-c", _PROGRAM, json.dumps(constants)] if constants else ["-m", "tap_unleash"]
+    program = (
+        ["-c", _PROGRAM, json.dumps(constants)] if constants else ["-m", "tap_unleash"]
+    )
     with TemporaryDirectory() as folder:
         config = {"api_key": "sandbox", "api_url": url, **settings}
         arguments = [sys.executable, *program]
@@ -198,9 +205,16 @@ def run(sandbox: Sandbox | str, *, timeout: float = 120, **options: Any) -> Run:
 
 def run_until(sandbox: Sandbox, byte: int, **options: Any) -> Run:
     """Run the tap and kill it as soon as so many bytes of its output were read."""
-    with command(sandbox, **options) as (arguments, env), subprocess.Popen(
-        arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-    ) as process:
+    with (
+        command(sandbox, **options) as (arguments, env),
+        subprocess.Popen(
+            arguments,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        ) as process,
+    ):
         out = read(process.stdout, byte)
         process.kill()
         process.wait()

@@ -1,0 +1,141 @@
+"""Signals and a closed pipe: STATE goes out last, and the next run goes on from it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from functools import cache
+from typing import IO
+
+import pytest
+
+from reliability.runs import (
+    EVERY_SLICE,
+    Run,
+    Table,
+    assert_one_line,
+    assert_truth,
+    command,
+    expected,
+    read,
+    run,
+)
+from sandbox import Fault, Sandbox, World
+
+LONG = 60.0
+"""Seconds until a run that does not end is given up."""
+
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+CONSTANTS = EVERY_SLICE | {"reader.MAX_PAGES": 5}
+
+
+@cache
+def world() -> World:
+    """More rows than a pipe holds, by far."""
+    return World.generate(devices=3, rows=3_000)
+
+
+def assert_gone_on_with(sandbox: Sandbox, broken: Run) -> None:
+    """What came out is true, what the state passed is there, and the rest follows."""
+    table = Table()
+    table.load(broken.messages)
+    truth = expected(sandbox.truth())
+    assert 0 < len(table) < truth.total()
+    assert not table.rows() - truth
+    marks = broken.bookmarks()
+    assert marks
+    safe = [
+        row
+        for row in sandbox.truth()
+        if row["timestamp"] <= marks.get(row["device_id"], "")
+    ]
+    assert not expected(safe) - table.rows()
+    again = run(sandbox, state=broken.state, lookback_minutes=0)
+    assert (again.code, again.err) == (0, "")
+    table.load(again.messages)
+    assert_truth(table, truth)
+
+
+def rest_of(stream: IO[bytes] | None) -> bytes:
+    assert stream is not None
+    return stream.read()
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("after", [10_000, 100_000, 500_000])
+def test_a_signal_amid_the_run_ends_it_with_state(
+    number: signal.Signals, after: int
+) -> None:
+    with Sandbox(world(), page_size=50) as sandbox:
+        with (
+            command(sandbox, constants=CONSTANTS) as (arguments, env),
+            subprocess.Popen(
+                arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as process,
+        ):
+            out = read(process.stdout, after)
+            process.send_signal(number)
+            rest, err = process.communicate(timeout=LONG)
+        broken = Run(process.returncode, out + rest, err.decode())
+        assert (broken.code, broken.err) == (CODES[number], "")
+        assert broken.out.endswith(b"\n")
+        assert broken.messages[-1]["type"] == "STATE"
+        assert_gone_on_with(sandbox, broken)
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_is_obeyed_though_nobody_reads_the_output(
+    number: signal.Signals,
+) -> None:
+    with Sandbox(world(), page_size=50) as sandbox:
+        with (
+            command(sandbox, constants=CONSTANTS) as (arguments, env),
+            subprocess.Popen(
+                arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as process,
+        ):
+            # The pipe holds a tenth of what follows.
+            out = read(process.stdout, 100_000)
+            process.send_signal(number)
+            assert process.wait(LONG) == CODES[number]
+            out += rest_of(process.stdout)
+            assert rest_of(process.stderr) == b""
+        assert_gone_on_with(sandbox, Run(CODES[number], out, ""))
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_is_obeyed_while_the_server_keeps_the_tap_waiting(
+    number: signal.Signals,
+) -> None:
+    stalls = Fault(kind="stall", where="analytics", seconds=LONG * 2)
+    with (
+        Sandbox(world(), faults=(stalls,)) as sandbox,
+        command(sandbox) as (arguments, env),
+        subprocess.Popen(
+            arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+    ):
+        out = read(process.stdout, 500)
+        process.send_signal(number)
+        rest, err = process.communicate(timeout=LONG)
+    broken = Run(process.returncode, out + rest, err.decode())
+    assert (broken.code, broken.err) == (CODES[number], "")
+    assert broken.messages[-1]["type"] == "STATE"
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_pipe_that_is_closed_early_ends_the_run_in_one_line(size: int) -> None:
+    with (
+        Sandbox(world(), page_size=50) as sandbox,
+        command(sandbox) as (arguments, env),
+        subprocess.Popen(
+            arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+    ):
+        read(process.stdout, size)
+        assert process.stdout is not None
+        process.stdout.close()
+        err = rest_of(process.stderr).decode()
+        process.wait(LONG)
+    assert "has closed it" in assert_one_line(Run(process.returncode, b"", err))
