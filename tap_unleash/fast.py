@@ -72,7 +72,7 @@ class PagedStream(Stream):
     @abstractmethod
     def get_slices(
         self, context: Context | None
-    ) -> Iterator[list[tuple[Page, list[str]]]]:
+    ) -> Iterator[Iterable[tuple[Page, list[str]]]]:
         """Get a partition's slices, each as pages with their record ids.
 
         Args:

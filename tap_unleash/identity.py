@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from hashlib import blake2b
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tap_unleash.page import Page
 
@@ -25,10 +25,12 @@ IDENTIFYING = (
 )
 """The columns that identify a row, but for its ordinal among the rows that share them."""
 
+_Member: TypeAlias = "tuple[Any, ...]"
+
 _encoder = msgspec.json.Encoder()
 
 
-def record_ids(pages: Sequence[Page]) -> list[list[str]]:
+def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
     """Make the ids of all rows of a time slice.
 
     An id is the BLAKE2b-128, in hex, of the compact JSON array of the identifying values
@@ -40,44 +42,55 @@ def record_ids(pages: Sequence[Page]) -> list[list[str]]:
     Args:
         pages: The pages of the slice, each once, in any order.
 
-    Returns:
-        The ids, page by page and row by row.
+    Yields:
+        The ids of each page, row by row.
     """
-    ids = [
-        _hash(list(zip(*(page.columns[name] for name in IDENTIFYING), repeat(0))))
-        for page in pages
-    ]
-    if len(set(chain.from_iterable(ids))) < sum(map(len, ids)):
-        _number(pages, ids)
-    return ids
+    for page, ordinals in zip(pages, _ordinals_across(pages), strict=True):
+        rows = list(zip(*(page.columns[name] for name in IDENTIFYING), repeat(0)))
+        for row, ordinal in ordinals.items():
+            rows[row] = (*rows[row][:-1], ordinal)
+        ids = _hash(rows)
+        if len(set(ids)) < len(ids):
+            twins = Counter(ids)
+            groups = defaultdict(list)
+            for row in [row for row, one in enumerate(ids) if twins[one] > 1]:
+                groups[ids[row]].append((*_order(page, row), row))
+            later = [(row, (*rows[row][:-1], n)) for n, (*_, row) in _later(groups)]
+            for (row, _), one in zip(later, _hash([v for _, v in later]), strict=True):
+                ids[row] = one
+        yield ids
 
 
-def _hash(values: Sequence[tuple[Any, ...]]) -> list[str]:
-    lines = _encoder.encode_lines(values).split(b"\n")[:-1]
+def _hash(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    lines = _encoder.encode_lines(rows).split(b"\n")[:-1]
     return [blake2b(line, digest_size=16).hexdigest() for line in lines]
 
 
-def _number(pages: Sequence[Page], ids: list[list[str]]) -> None:
-    """Give those that share an id ordinals, and ids that say so."""
-    times = Counter(chain.from_iterable(ids))
-    groups: dict[str, list[tuple[Page, list[str], int]]]
-    groups = {record_id: [] for record_id, count in times.items() if count > 1}
-    for page, of_page in zip(pages, ids, strict=True):
-        for row in [
-            row for row, record_id in enumerate(of_page) if record_id in groups
-        ]:
-            groups[of_page[row]].append((page, of_page, row))
-    twins, values = [], []
-    for members in groups.values():
-        members.sort(key=_order)
-        for ordinal, (page, of_page, row) in enumerate(members[1:], 1):
-            twins.append((of_page, row))
-            values.append((*(page.columns[name][row] for name in IDENTIFYING), ordinal))
-    for (of_page, row), record_id in zip(twins, _hash(values), strict=True):
-        of_page[row] = record_id
+def _ordinals_across(pages: Sequence[Page]) -> list[dict[int, int]]:
+    """For each page, the ordinals of those of its rows that have twins on other pages."""
+    ordinals: list[dict[int, int]] = [{} for _ in pages]
+    pages_at = Counter(chain.from_iterable(page.instants for page in pages))
+    shared = {stamp for stamp, count in pages_at.items() if count > 1}
+    groups = defaultdict(list)
+    for number, page in enumerate(pages):
+        if not shared.isdisjoint(page.instants):
+            columns = [page.columns[name] for name in IDENTIFYING]
+            stamps = page.columns["timestamp"]
+            for row in [row for row, stamp in enumerate(stamps) if stamp in shared]:
+                key = tuple(column[row] for column in columns)
+                groups[key].append((*_order(page, row), number, row))
+    for ordinal, (*_, number, row) in _later(groups):
+        ordinals[number][row] = ordinal
+    return ordinals
 
 
-def _order(member: tuple[Page, list[str], int]) -> tuple[bool, float, bytes]:
-    page, _, row = member
+def _order(page: Page, row: int) -> tuple[bool, float, bytes]:
     count, extra = page.columns["count"][row], page.extras[row]
     return count is None, count or 0, _encoder.encode(extra) if extra else b""
+
+
+def _later(groups: Mapping[Any, list[_Member]]) -> Iterator[tuple[int, _Member]]:
+    """All but the first of each group, with their ordinals."""
+    for members in groups.values():
+        if len(members) > 1:
+            yield from enumerate(sorted(members)[1:], 1)

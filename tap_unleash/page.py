@@ -59,17 +59,18 @@ class Page:
         total: Number of pages of the range, `None` where the API does not say.
         columns: The documented columns by name, in the order of the schema.
         extras: What the schema does not know or could not type, row by row.
-        instants: Each row's timestamp in epoch milliseconds, rounded down.
+        instants: The timestamps of the rows, each once, with their epoch milliseconds,
+            rounded down.
     """
 
     total: int | None
     columns: dict[str, list[Any]]
     extras: list[dict[str, Any] | None]
-    instants: list[int]
+    instants: dict[str, int]
 
     def __len__(self) -> int:
         """Count the rows."""
-        return len(self.instants)
+        return len(self.columns["timestamp"])
 
     def take(self, rows: Sequence[int]) -> Page:
         """Make a page of some of the rows.
@@ -80,11 +81,12 @@ class Page:
         Returns:
             The page, with the same total.
         """
+        stamps = self.columns["timestamp"]
         return Page(
             self.total,
             {name: [column[i] for i in rows] for name, column in self.columns.items()},
             [self.extras[i] for i in rows],
-            [self.instants[i] for i in rows],
+            {stamp: self.instants[stamp] for stamp in (stamps[i] for i in rows)},
         )
 
 
@@ -179,12 +181,13 @@ def read_page(
     if None in columns["device_id"]:
         columns["device_id"] = [value or device_id for value in columns["device_id"]]
     texts: dict[Any, str] = {}
-    instants: dict[Any, int] = {}
+    instants: dict[str, int] = {}
     stamps = raw.get("timestamp", nulls)
     stamp: Any = None
     try:
         for stamp in _distinct(stamps):
-            texts[stamp], instants[stamp] = timestamp(stamp)
+            texts[stamp], instant = timestamp(stamp)
+            instants[texts[stamp]] = instant
     except (TypeError, ValueError, OverflowError):
         msg = (
             f"Row {stamps.index(stamp) + 1} of page {page} of device {device_id!r} has no "
@@ -192,7 +195,7 @@ def read_page(
         )
         raise TapError(msg) from None
     columns["timestamp"] = list(map(texts.__getitem__, stamps))
-    return Page(total, columns, extras, list(map(instants.__getitem__, stamps)))
+    return Page(total, columns, extras, instants)
 
 
 def _distinct(values: list[Any]) -> Iterable[Any]:

@@ -32,6 +32,12 @@ MAX_PAGES = 100
 MAX_ROWS = 100_000
 """Most rows of a slice, where pages are large: a page's rows take about 150 bytes each."""
 
+HELD_SLICES = 2
+"""How many slices of many pages are held, so that one is read while another goes out."""
+
+HELD_ROWS = 50_000
+"""Up to how many rows more slices than these are held."""
+
 FILL = 2 / 3
 """How full of pages the parts of a slice that is cut should be: time is cut evenly, but
 rows are not spread evenly."""
@@ -146,7 +152,9 @@ class Reader:
         total = first.total or 1
         last = self._fetch(part, total)
         parts = math.ceil(total / (most * FILL))
-        return _Parts(part.cut(parts, first.instants + last.instants))
+        return _Parts(
+            part.cut(parts, [*first.instants.values(), *last.instants.values()])
+        )
 
     def _pages(self, part: Slice, first: Page, most: int) -> tuple[list[Page], bool]:
         """Read all pages; say, too, whether they are known to be a whole."""
@@ -197,7 +205,8 @@ class Reader:
                 lambda: (
                     self._stopped
                     or part is self._wanted
-                    or sum(self._rows.values()) + rows <= MAX_ROWS
+                    or len(self._rows) < HELD_SLICES
+                    or sum(self._rows.values()) + rows <= HELD_ROWS
                 )
             )
             self._rows[part] = rows
@@ -208,7 +217,7 @@ class _Parts(list["Slice"]):
 
 
 def _share_rows(one: Page, other: Page) -> bool:
-    if set(one.instants).isdisjoint(other.instants):
+    if one.instants.keys().isdisjoint(other.instants):
         return False
     rows = set(zip(*one.columns.values(), strict=True))
     return not rows.isdisjoint(zip(*other.columns.values(), strict=True))

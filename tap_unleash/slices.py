@@ -92,9 +92,13 @@ class Slice:
         """
         low, high = self.bounds
         foreign = {low, high} - {self.start}
-        if foreign.isdisjoint(page.instants):
+        theirs = {stamp for stamp, at in page.instants.items() if at in foreign}
+        if not theirs:
             return page
-        return page.take([i for i, at in enumerate(page.instants) if at not in foreign])
+        stamps = page.columns["timestamp"]
+        return page.take(
+            [row for row, stamp in enumerate(stamps) if stamp not in theirs]
+        )
 
     def _inside(self, points: list[int]) -> list[int]:
         return [point for point in points if self.start < point < self.end]

@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
@@ -195,7 +196,7 @@ class Analytics(PagedStream, UnleashStream):
     @override
     def get_slices(
         self, context: Context | None
-    ) -> Iterator[list[tuple[Page, list[str]]]]:
+    ) -> Iterator[Iterable[tuple[Page, list[str]]]]:
         if context is None:
             return
         if not (wanted := self._range(context)):
@@ -205,11 +206,11 @@ class Analytics(PagedStream, UnleashStream):
             self.ABORT_AT_RECORD_COUNT is not None
         ):  # a test asks for a row, not a history
             page = self._fetch_page(wanted, 1)
-            yield [(page, record_ids([page])[0])]
+            yield zip([page], record_ids([page]), strict=True)
             return
         try:
             for part, pages in self._results:
-                yield list(zip(pages, record_ids(pages), strict=True))
+                yield zip(pages, record_ids(pages), strict=True)
                 if latest := _latest(part, pages):
                     self._read_to.append((context, latest))
                 if not self.config.get("batch_config"):
@@ -333,9 +334,7 @@ class Analytics(PagedStream, UnleashStream):
 
 def _latest(part: Slice, pages: list[Page]) -> str | None:
     """The latest timestamp of a slice, but none behind its end, however wrong a clock."""
-    timestamps: set[str] = {
-        stamp for page in pages for stamp in page.columns["timestamp"]
-    }
+    timestamps = set(chain.from_iterable(page.instants for page in pages))
     if not timestamps:
         return None
     end = datetime.fromtimestamp((part.end - 1) / 1000, timezone.utc)
