@@ -241,18 +241,19 @@ def _column(
     name: str,
     keep: Callable[[str, int, Any], None],
 ) -> list[Any]:
-    """A column whose values are of its types, equal strings being one object."""
-    if str in types:
+    """A column whose values are of its types, equal texts and integers being one object."""
+    if float in types:
+        if types.issuperset(map(type, values)):
+            return values
+    else:
         distinct = list(_distinct(values))
-        if types.issuperset(map(type, distinct)):
-            if len(distinct) == 1:
-                return distinct * len(values)
+        # As 3 and 3.0 are equal, the distinct values do not tell the types of all numbers.
+        found = set(map(type, distinct if str in types else values))
+        if found <= types and (str in types or _fit(distinct)):
             one = dict(zip(distinct, distinct, strict=True))
-            return list(map(one.__getitem__, values))
-    elif (found := set(map(type, values))) <= types and (
-        float in types or type(None) in found or _fit(values)
-    ):
-        return values
+            return (
+                distinct * len(values) if len(one) == 1 else list(map(one.get, values))
+            )
     result: list[Any] = []
     for row, value in enumerate(values):
         typed = value
@@ -269,8 +270,8 @@ def _column(
     return result
 
 
-def _fit(numbers: list[int]) -> bool:
-    return not numbers or (max(numbers) <= LARGEST_INTEGER >= -min(numbers))
+def _fit(numbers: Iterable[int | None]) -> bool:
+    return all(number is None or abs(number) <= LARGEST_INTEGER for number in numbers)
 
 
 _TEXT: frozenset[type] = frozenset({str, type(None)})
