@@ -285,7 +285,10 @@ def test_rows_that_come_late_within_the_lookback_are_in_the_next_run(
 ) -> None:
     rows = [Row(row("Wa", 60 * minute)) for minute in range(200)]
     with Sandbox(World({"Wa": rows}), page_size=10) as sandbox:
-        options = {"constants": FEW_PAGES, "response_format": response_format}
+        options: dict[str, Any] = {
+            "constants": FEW_PAGES,
+            "response_format": response_format,
+        }
         first = run(sandbox, **options)
         before = len(sandbox.requests)
         # New to the device, equal to the letter to an old one, and one beside it.
@@ -327,7 +330,10 @@ def test_rows_inserted_while_their_range_is_paged_cost_no_other_and_invent_none(
             tableau_form=tableau_form,
         ) as sandbox:
             table = Table()
-            options = {"constants": {"reader.MAX_PAGES": 20}, "concurrency": 2}
+            options: dict[str, Any] = {
+                "constants": {"reader.MAX_PAGES": 20},
+                "concurrency": 2,
+            }
             first = run(sandbox, response_format="tableau", **options)
             assert (first.code, first.err) == (0, "")
             table.load(first.messages)
