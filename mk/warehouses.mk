@@ -9,9 +9,9 @@ python-of-local-bigquery := 3.13
 .PHONY: test-warehouses test-scheduler
 
 test-warehouses: .venv/.ready $(loaders:%=.venvs/%/.ready) ## Load real and emulated warehouses
-	$(bin)/pytest tests/warehouses -rs
+	$(bin)/pytest --numprocesses auto tests/warehouses -rs
 
-test-scheduler: .venv/.ready $(schedulers:%=.venvs/%/.ready) .venvs/target-postgres/.ready ## Run the examples for Airflow and Kubernetes
+test-scheduler: .meltano/.ready $(schedulers:%=.venvs/%/.ready) ## Run the examples for Airflow and Kubernetes
 	$(bin)/pytest tests/scheduler -rs
 
 # All that is installed is in the file: what a package asks for beyond it is not needed here.

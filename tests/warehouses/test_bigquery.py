@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from sandbox import Sandbox, World
 from sandbox.pipeline import compare
 from warehouses.pipeline import Project, program
@@ -77,6 +79,7 @@ def emulator(data: Path) -> Iterator[str]:
         server.wait()
 
 
+@pytest.mark.timeout(600)  # the loader sleeps a lot
 def test_table_equals_the_truth(tmp_path: Path) -> None:
     python = program("target-bigquery", "python")
     loader = tmp_path / "target-bigquery"
