@@ -93,7 +93,7 @@ def catalog() -> dict[str, Any]:
 
 def try_it(*faults: Fault, response_format: str, **options: Any) -> tuple[Run, Sandbox]:
     constants = {"reader.MAX_PAGES": 3} | EVERY_SLICE | options.pop("constants")
-    timeout = 1 if any("stall" in fault.kind for fault in faults) else 20
+    timeout = 2 if any("stall" in fault.kind for fault in faults) else 20
     with Sandbox(world(), page_size=9, faults=faults) as sandbox:
         result = run(
             sandbox,
@@ -133,7 +133,7 @@ def passes(kind: Kind, response_format: str) -> None:
     """A fault that strikes every address of every stream once or twice."""
     if (kind, response_format) == ("short_row", "tableau"):
         return
-    fault = Fault(kind=kind, times=1 if kind in DIVIDING else 2, seconds=2)
+    fault = Fault(kind=kind, times=1 if kind in DIVIDING else 2, seconds=4)
     result, sandbox = try_it(
         fault, response_format=response_format, constants=IMPATIENT
     )
@@ -297,7 +297,11 @@ def test_a_server_that_comes_back_is_waited_for(amid_the_run: bool) -> None:  # 
         with (
             command(sandbox, loglevel="WARNING", **options) as (arguments, env),
             subprocess.Popen(
-                arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                arguments,
+                bufsize=0,  # what is read ahead here would be lost to `communicate`
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             ) as process,
         ):
             assert process.stdout is not None
