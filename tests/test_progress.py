@@ -1,0 +1,48 @@
+"""What a run says of how far it is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+
+from reliability.runs import command, run
+
+from sandbox import Sandbox, World
+
+
+def test_a_log_says_how_far_the_run_is() -> None:
+    with Sandbox(World.generate(devices=4, rows=50)) as sandbox:
+        result = run(sandbox, constants={"progress.LOG_INTERVAL": 0}, loglevel="INFO")
+        rows = len(sandbox.truth())
+    lines = [line for line in result.err.splitlines() if " devices done, " in line]
+    assert len(lines) == 4
+    assert f"4 of 4 devices done, {rows} rows, " in lines[-1]
+    assert "http_request_duration" in result.err  # the SDK's own points stay
+    assert "record_count" in result.err
+
+
+def test_a_short_run_has_no_such_line() -> None:
+    with Sandbox(World.generate(devices=2, rows=5)) as sandbox:
+        assert " devices done, " not in run(sandbox, loglevel="INFO").err
+
+
+def test_a_terminal_shows_a_bar() -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
+    with (
+        Sandbox(World.generate(devices=4, rows=1000), page_size=100) as sandbox,
+        command(sandbox) as (arguments, env),
+    ):
+        subprocess.run(
+            arguments, env=env, stdout=subprocess.DEVNULL, stderr=theirs, check=True
+        )
+        rows = len(sandbox.truth())
+    shown = os.read(ours, 65536).decode()
+    os.close(theirs)
+    os.close(ours)
+    assert f"4/4 devices, {rows:,} rows, " in shown
+    assert all(len(line) <= 90 for line in shown.replace("\r", "\n").splitlines())
