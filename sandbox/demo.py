@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,19 +15,23 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import psycopg
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from sandbox import Sandbox, World
-from sandbox.pipeline import TABLE, MeltanoError, Pipeline, compare, instant
+from sandbox.picture import draw
+from sandbox.pipeline import ROOT, TABLE, MeltanoError, Pipeline, compare, instant
 from sandbox.postgres import PostgresError, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+PICTURE = ROOT / "output" / "detections.svg"
 DEVICES = 4
+START, END = (datetime(2020, 8, day, tzinfo=timezone.utc) for day in (15, 17))
 ROWS = 4_000
 NEW_ROWS = 50
 LATE_ROWS = 10
@@ -51,7 +55,7 @@ def main() -> None:
             folder = Path(stack.enter_context(TemporaryDirectory()))
             with _step("PostgreSQL starts"):
                 database = stack.enter_context(postgres())
-            world = World.generate(devices=DEVICES, rows=ROWS)
+            world = World.generate(devices=DEVICES, rows=ROWS, start=START, end=END)
             sandbox = stack.enter_context(Sandbox(world, page_size=500))
             address = urlsplit(database)
             say(f"from {sandbox.url} to {address.hostname}:{address.port}")
@@ -110,6 +114,10 @@ def show(sandbox: Sandbox, pipeline: Pipeline) -> None:
     )
     say(f"the {grown} new ones and {expected - grown} of the lookback of 60 minutes.\n")
     _show_bookmarks(sandbox, pipeline)
+    PICTURE.parent.mkdir(exist_ok=True)
+    with psycopg.connect(pipeline.database) as connection:
+        draw(connection, PICTURE)
+    say(f"Detections per hour and class: {PICTURE}\n")
     say("[bold green]Both times the table held exactly the rows of the account.")
 
 

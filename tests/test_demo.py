@@ -49,6 +49,8 @@ def test_shows_every_row_and_says_so(tmp_path: Path) -> None:
     assert re.search(r"fetched \d+ rows: the 180 new ones and \d+ of the look", output)
     assert output.endswith("the table held exactly the rows of the account.\n")
     assert not [*tmp_path.iterdir()]
+    (picture,) = re.findall(r"per hour and class: (.+\.svg)$", output, re.MULTILINE)
+    assert "person" in Path(picture).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
