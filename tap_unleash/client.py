@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -126,7 +125,6 @@ class UnleashStream(RESTStream[int]):
         session.proxies = environment["proxies"]
         session.verify = environment["verify"]
         session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return session
 
     @cached_property
@@ -201,14 +199,17 @@ class UnleashStream(RESTStream[int]):
         self, request: requests.PreparedRequest, *, divisible: bool
     ) -> tuple[requests.Response, bytes]:
         """Ask once, or as often as it takes the API to let the request through."""
+        session = self.requests_session
         while True:
             with self.gate.request() as started:
                 try:
-                    with self.requests_session.send(
+                    # By the adapter: the session would only look for cookies and redirects.
+                    with session.get_adapter(self.url_base).send(
                         request,
-                        timeout=self.timeout,
-                        allow_redirects=False,
                         stream=True,
+                        timeout=self.timeout,
+                        verify=True if session.verify is None else session.verify,
+                        proxies=session.proxies,
                     ) as response:
                         body = response.raw.read(MAX_BODY + 1, decode_content=True)
                 except (requests.RequestException, HTTPError) as error:

@@ -46,19 +46,36 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
         The ids of each page, row by row.
     """
     for page, ordinals in zip(pages, _ordinals_across(pages), strict=True):
-        rows = list(zip(*(page.columns[name] for name in IDENTIFYING), repeat(0)))
+        columns = [page.columns[name] for name in IDENTIFYING]
+        rows = list(zip(*columns, repeat(0, len(page)), strict=True))
         for row, ordinal in ordinals.items():
             rows[row] = (*rows[row][:-1], ordinal)
         ids = _hash(rows)
-        if len(set(ids)) < len(ids):
-            twins = Counter(ids)
-            groups = defaultdict(list)
-            for row in [row for row, one in enumerate(ids) if twins[one] > 1]:
-                groups[ids[row]].append((*_order(page, row), row))
-            later = [(row, (*rows[row][:-1], n)) for n, (*_, row) in _later(groups)]
-            for (row, _), one in zip(later, _hash([v for _, v in later]), strict=True):
-                ids[row] = one
+        first = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))
+        if len(first) < len(ids):
+            _number(page, rows, ids, first)
         yield ids
+
+
+def _number(
+    page: Page, rows: list[tuple[Any, ...]], ids: list[str], first: dict[str, int]
+) -> None:
+    """Give those rows of a page that share an id with an earlier one their ordinals."""
+    groups = defaultdict(list)
+    for row in [row for row, one in enumerate(ids) if first[one] != row]:
+        groups[ids[row]].append(row)
+    counts, mixed = page.columns["count"], any(page.extras)
+    twins = []
+    for one, members in groups.items():
+        if mixed or any(counts[row] != counts[first[one]] for row in members):
+            members.append(first[one])
+            members.sort(key=lambda row: _order(page, row))
+            del members[0]  # which keeps the id that they share
+        twins += [(row, (*rows[row][:-1], n)) for n, row in enumerate(members, 1)]
+    for (row, _), one in zip(
+        twins, _hash([values for _, values in twins]), strict=True
+    ):
+        ids[row] = one
 
 
 def _hash(rows: Sequence[tuple[Any, ...]]) -> list[str]:

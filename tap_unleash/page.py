@@ -47,7 +47,7 @@ _size_optimized = msgspec.json.Decoder(_SizeOptimized)
 _tableau = msgspec.json.Decoder(_Tableau | list[dict[str, Any]])
 
 
-RawPage: TypeAlias = tuple["int | None", dict[str, "list[Any]"], int]
+RawPage: TypeAlias = tuple["int | None", dict[str, "Sequence[Any]"], int]
 """The total of pages, the values by column and the number of rows."""
 
 
@@ -64,7 +64,7 @@ class Page:
     """
 
     total: int | None
-    columns: dict[str, list[Any]]
+    columns: dict[str, Sequence[Any]]
     extras: list[dict[str, Any] | None]
     instants: dict[str, int]
 
@@ -109,9 +109,8 @@ def size_optimized(body: bytes) -> RawPage:
     ):
         msg = "a row is shorter or longer than `keys`, or a key stands there twice"
         raise InvalidBodyError(msg)
-    columns = dict(
-        zip(answer.keys, map(list, zip(*answer.data, strict=True)), strict=False)
-    )
+    columns: dict[str, Sequence[Any]]
+    columns = dict(zip(answer.keys, zip(*answer.data, strict=True), strict=False))
     return answer.total_num_pages, columns, len(answer.data)
 
 
@@ -161,7 +160,7 @@ def read_page(
         TapError: If a timestamp cannot be read: it names the row's place.
     """
     total, raw, length = decode(body)
-    if rb"\u0000" in body:
+    if b"\\" in body and rb"\u0000" in body:  # the first look is the quick one
         raw = {name: [_without_nul(value) for value in raw[name]] for name in raw}
     nulls = [None] * length
     extras: list[dict[str, Any] | None] = [None] * length
@@ -198,7 +197,7 @@ def read_page(
     return Page(total, columns, extras, instants)
 
 
-def _distinct(values: list[Any]) -> Iterable[Any]:
+def _distinct(values: Sequence[Any]) -> Iterable[Any]:
     try:
         return set(values)
     except TypeError:  # a list or an object, which no column can hold
@@ -236,11 +235,11 @@ def timestamp(value: str) -> tuple[str, int]:
 
 
 def _column(
-    values: list[Any],
+    values: Sequence[Any],
     types: frozenset[type],
     name: str,
     keep: Callable[[str, int, Any], None],
-) -> list[Any]:
+) -> Sequence[Any]:
     """A column whose values are of its types, equal texts and integers being one object."""
     if float in types:
         if types.issuperset(map(type, values)):

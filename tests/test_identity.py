@@ -1,0 +1,67 @@
+"""The definition of `record_id`, which tables in the field depend on."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from hashlib import blake2b
+from typing import Any
+
+from reliability.runs import Table, row, run
+
+from sandbox import Row, Sandbox, World
+
+IDENTIFYING = (
+    "device_id",
+    "session_id",
+    "model_id",
+    "source_file_name",
+    "frame_number",
+    "class_name",
+    "timestamp",
+)
+
+
+def record_id(record: dict[str, Any], ordinal: int) -> str:
+    """Written anew from the definition, with another library."""
+    values = [*(record[name] for name in IDENTIFYING), ordinal]
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def test_an_id_is_made_of_what_identifies_a_row_and_its_ordinal() -> None:
+    with Sandbox(World.generate(devices=3, rows=900), page_size=70) as sandbox:
+        records = run(sandbox).records()
+    twins = defaultdict(list)
+    for record in records:
+        twins[tuple(record[name] for name in IDENTIFYING)].append(record)
+    for group in twins.values():
+        group.sort(key=lambda record: record["count"])
+        expected = [record_id(record, n) for n, record in enumerate(group)]
+        assert [record["record_id"] for record in group] == expected
+    assert any(len(group) > 1 for group in twins.values())
+
+
+def test_the_documented_row_keeps_its_id() -> None:
+    values = {
+        "class_name": "total_count",
+        "count": 3,
+        "device_id": "W9d3f1bcad8e8abd",
+        "frame_number": 1,
+        "model_id": "sparse-crowd-density-alphapose",
+        "session_id": "1597644726430",
+        "source_file_name": "W9d3f1bcad8e8abd-1597644023-17-Aug-20-06-00-23.mp4",
+        "timestamp": "2020-08-17T06:16:45.000Z",
+    }
+    with Sandbox(World({values["device_id"]: [Row(values)]})) as sandbox:
+        (record,) = run(sandbox).records()
+    assert record == {"record_id": "93ce1c9dcd6148b00662b6d64ca490ec", **values}
+
+
+def test_a_corrected_count_updates_its_row() -> None:
+    table = Table()
+    for count in (3, 4):
+        with Sandbox(World({"W": [Row(row("W", 0, count=count))]})) as sandbox:
+            table.load(run(sandbox).messages)
+    (held,) = table.values()
+    assert held["count"] == 4
