@@ -27,7 +27,7 @@ def peak_of(path: Path) -> int:
 
 @pytest.mark.parametrize(
     ("devices", "rows"),
-    [(1_000, 3), pytest.param(10_000, 3, marks=pytest.mark.soak)],
+    [(1_000, 3), (10_000, 3)],
 )
 @pytest.mark.timeout(1200)
 def test_work_and_state_are_linear_in_devices(
@@ -83,7 +83,7 @@ def read_long_history(rows: int, path: Path) -> tuple[int, Counter[bytes]]:
 @pytest.mark.parametrize(
     ("short", "long"),
     [
-        (150_000, 500_000),
+        (300_000, 900_000),
         pytest.param(300_000, 3_000_000, marks=pytest.mark.soak),
     ],
 )
@@ -100,7 +100,7 @@ def test_memory_is_flat_however_long_the_history(
         assert found[b"STATE"] > rows / 110_000
         peaks.append(peak)
     assert max(peaks) < 300 * MEGABYTE
-    assert peaks[1] < peaks[0] * 1.25
+    assert peaks[1] < peaks[0] * 1.25, peaks
 
 
 @pytest.mark.parametrize("kind", ["bomb", "endless"])

@@ -132,7 +132,7 @@ def scenarios() -> st.SearchStrategy[Scenario]:
                 "empty_total": choices(0, 1),
                 "key_order": choices("fixed", "shuffled"),
                 "tableau_form": choices("object", "object", "bare-array"),
-                "rate_limit": choices(None, None, 20),
+                "rate_limit": choices(None, None, 50),
                 "rate_window": st.just(0.2),
                 "faults": kinds.map(
                     lambda kinds: tuple(Fault(kind=k, rate=0.1, times=1) for k in kinds)
