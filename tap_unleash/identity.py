@@ -68,7 +68,7 @@ def _number(
     twins = []
     for one, members in groups.items():
         if mixed or any(counts[row] != counts[first[one]] for row in members):
-            members.append(first[one])
+            members.insert(0, first[one])
             members.sort(key=lambda row: _order(page, row))
             del members[0]  # which keeps the id that they share
         twins += [(row, (*rows[row][:-1], n)) for n, row in enumerate(members, 1)]

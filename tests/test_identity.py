@@ -43,7 +43,7 @@ def test_an_id_is_made_of_what_identifies_a_row_and_its_ordinal() -> None:
 
 
 def test_the_documented_row_keeps_its_id() -> None:
-    values = {
+    values: dict[str, Any] = {
         "class_name": "total_count",
         "count": 3,
         "device_id": "W9d3f1bcad8e8abd",
