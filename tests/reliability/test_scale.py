@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from sandbox.faults import Kind
 
 MEGABYTE = 2**20
+
+FULL_LENGTH = [
+    pytest.mark.soak,
+    pytest.mark.skipif("SOAK" not in os.environ, reason="takes long: make soak"),
+]
 
 
 def peak_of(path: Path) -> int:
@@ -84,7 +90,7 @@ def read_long_history(rows: int, path: Path) -> tuple[int, Counter[bytes]]:
     ("short", "long"),
     [
         (300_000, 900_000),
-        pytest.param(300_000, 3_000_000, marks=pytest.mark.soak),
+        pytest.param(300_000, 3_000_000, marks=FULL_LENGTH),
     ],
 )
 @pytest.mark.timeout(3600)
