@@ -102,7 +102,7 @@ class ListStream(UnleashStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         (key,) = self.primary_keys
-        return ({key: value} for value in self.values)
+        return ({key: value.replace("\0", "\\u0000")} for value in self.values)
 
     @cached_property
     def values(self) -> list[str]:
