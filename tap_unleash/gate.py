@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,9 @@ class Gate:
         self._most = limit
         self._limit = float(limit)
         self._in_flight = 0
+        self._turns: deque[object] = (
+            deque()
+        )  # or who reads ahead overtakes who is waited for
         self._pauses = 0
         self._paused_at = 0.0
         self._resume_at = 0.0
@@ -62,14 +66,20 @@ class Gate:
             StoppedError: If the gate was closed.
         """
         with self._changed:
+            turn = object()
+            self._turns.append(turn)
             while not self._stopped:
                 wait = self._resume_at - time.monotonic()
-                if wait > 0:
+                if self._turns[0] is not turn:
+                    self._changed.wait()
+                elif wait > 0:
                     self._changed.wait(wait)
                 elif self._in_flight >= (1 if self._pauses else int(self._limit)):
                     self._changed.wait()
                 else:
                     break
+            self._turns.remove(turn)
+            self._changed.notify_all()
             if self._stopped:
                 raise StoppedError
             self._in_flight += 1
