@@ -86,8 +86,6 @@ class InvalidBodyError(ValueError):
 class UnleashStream(RESTStream[int]):
     """Base of all streams."""
 
-    allow_redirects = False  # a custom header would go along to another host
-
     @override
     @property
     def url_base(self) -> str:
@@ -203,7 +201,7 @@ class UnleashStream(RESTStream[int]):
         while True:
             with self.gate.request() as started:
                 try:
-                    # By the adapter: the session would only look for cookies and redirects.
+                    # By the adapter, which follows no redirect: the credential would go along.
                     with session.get_adapter(self.url_base).send(
                         request,
                         stream=True,

@@ -55,8 +55,8 @@ class Reader:
     The pages of a slice are a whole only if nothing was inserted while they were read:
     then a row would have been pushed from one page to the next, and be seen twice or not
     at all. A twin that is equal to the letter is no sign of that, as the API has such
-    rows. The length of the last page is one: with every row inserted it changes. So that
-    page is read before the others and again after them.
+    rows. The last page is one: with every row inserted it changes. So it is read before
+    the others and again after them.
     """
 
     def __init__(self, fetch: PageFetcher, gate: Gate, concurrency: int) -> None:

@@ -202,9 +202,8 @@ class Analytics(PagedStream, UnleashStream):
         if not (wanted := self._range(context)):
             self._progress.advance(0, 1)
             return
-        if (
-            self.ABORT_AT_RECORD_COUNT is not None
-        ):  # a test asks for a row, not a history
+        if self.ABORT_AT_RECORD_COUNT is not None:
+            # A test asks for a row, not for a history.
             page = self._fetch_page(wanted, 1)
             yield zip([page], record_ids([page]), strict=True)
             return

@@ -203,8 +203,11 @@ def run(sandbox: Sandbox | str, *, timeout: float = 120, **options: Any) -> Run:
     return Run(done.returncode, done.stdout, done.stderr.decode())
 
 
-def run_until(sandbox: Sandbox, byte: int, **options: Any) -> Run:
-    """Run the tap and kill it as soon as so many bytes of its output were read."""
+@contextmanager
+def started(
+    sandbox: Sandbox | str, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the tap; nothing of its output is read ahead of the test."""
     with (
         command(sandbox, **options) as (arguments, env),
         subprocess.Popen(
@@ -215,6 +218,12 @@ def run_until(sandbox: Sandbox, byte: int, **options: Any) -> Run:
             bufsize=0,
         ) as process,
     ):
+        yield process
+
+
+def run_until(sandbox: Sandbox, byte: int, **options: Any) -> Run:
+    """Run the tap and kill it as soon as so many bytes of its output were read."""
+    with started(sandbox, **options) as process:
         out = read(process.stdout, byte)
         process.kill()
         process.wait()

@@ -23,10 +23,10 @@ from reliability.runs import (
     assert_one_line,
     assert_truth,
     at,
-    command,
     expected,
     row,
     run,
+    started,
 )
 from sandbox import Fault, Row, Sandbox, World
 from sandbox.faults import Kind
@@ -290,14 +290,7 @@ def test_a_server_that_comes_back_is_waited_for(amid_the_run: bool) -> None:  # 
         if not amid_the_run:
             sandbox.stop()
         with (
-            command(sandbox, loglevel="WARNING", **options) as (arguments, env),
-            subprocess.Popen(
-                arguments,
-                bufsize=0,  # what is read ahead here would be lost to `communicate`
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            ) as process,
+            started(sandbox, loglevel="WARNING", **options) as process,
         ):
             assert process.stdout is not None
             assert process.stderr is not None

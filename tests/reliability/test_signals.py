@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from functools import cache
 from typing import IO
 
@@ -15,10 +14,10 @@ from reliability.runs import (
     Table,
     assert_one_line,
     assert_truth,
-    command,
     expected,
     read,
     run,
+    started,
 )
 from sandbox import Fault, Sandbox, World
 
@@ -69,14 +68,7 @@ def test_a_signal_amid_the_run_ends_it_with_state(
 ) -> None:
     with Sandbox(world(), page_size=50) as sandbox:
         with (
-            command(sandbox, constants={"reader.MAX_PAGES": 5}) as (arguments, env),
-            subprocess.Popen(
-                arguments,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-            ) as process,
+            started(sandbox, constants={"reader.MAX_PAGES": 5}) as process,
         ):
             out = read(process.stdout, after)
             process.send_signal(number)
@@ -95,14 +87,7 @@ def test_a_signal_is_obeyed_though_nobody_reads_the_output(
 ) -> None:
     with Sandbox(world(), page_size=50) as sandbox:
         with (
-            command(sandbox, constants=CONSTANTS) as (arguments, env),
-            subprocess.Popen(
-                arguments,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-            ) as process,
+            started(sandbox, constants=CONSTANTS) as process,
         ):
             # The pipe holds a tenth of what follows.
             out = read(process.stdout, 100_000)
@@ -120,14 +105,7 @@ def test_a_signal_is_obeyed_while_the_server_keeps_the_tap_waiting(
     stalls = Fault(kind="stall", where="analytics", seconds=LONG * 2)
     with (
         Sandbox(world(), faults=(stalls,)) as sandbox,
-        command(sandbox) as (arguments, env),
-        subprocess.Popen(
-            arguments,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        ) as process,
+        started(sandbox) as process,
     ):
         out = read(process.stdout, 500)
         process.send_signal(number)
@@ -141,14 +119,7 @@ def test_a_signal_is_obeyed_while_the_server_keeps_the_tap_waiting(
 def test_a_pipe_that_is_closed_early_ends_the_run_in_one_line(size: int) -> None:
     with (
         Sandbox(world(), page_size=50) as sandbox,
-        command(sandbox) as (arguments, env),
-        subprocess.Popen(
-            arguments,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        ) as process,
+        started(sandbox) as process,
     ):
         read(process.stdout, size)
         assert process.stdout is not None
