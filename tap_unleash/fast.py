@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 from abc import abstractmethod
 from datetime import datetime, timezone
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -18,7 +18,6 @@ import msgspec
 from singer_sdk import Stream
 from singer_sdk.contrib.msgspec import encoder
 from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib.messages import RecordMessage
 from typing_extensions import override
 
 from tap_unleash.writer import BufferedWriter
@@ -48,6 +47,14 @@ class Row(msgspec.Struct, gc=False):
     frame_number: int | None
     timestamp: str
     extra_fields: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Message(msgspec.Struct, gc=False, tag_field="type", tag="RECORD"):
+    """A RECORD message of such a record, its fields in the order of the SDK's."""
+
+    stream: str
+    record: Row
+    time_extracted: str
 
 
 def rows(page: Page, ids: list[str]) -> Iterable[Row]:
@@ -116,13 +123,9 @@ class PagedStream(Stream):
             return
         writer = cast("BufferedWriter", self._tap.message_writer)
         for page, ids in self._counted_pages(context):
-            message = RecordMessage(
-                self.name, {}, time_extracted=datetime.now(timezone.utc)
-            )
-            head, tail = writer.format_message(message).split(b"{}")
-            records = encoder.encode_lines(list(rows(page, ids)))
-            # JSON has no line ends of its own: between two records stands but one.
-            writer.write(head + records[:-1].replace(b"\n", tail + head) + tail)
+            now = msgspec.to_builtins(datetime.now(timezone.utc))
+            messages = map(Message, repeat(self.name), rows(page, ids), repeat(now))
+            writer.write(encoder.encode_lines(list(messages)))
         self._tap.state_writer.write_state(self.tap_state)
 
     @override

@@ -39,13 +39,13 @@ class Gate:
         Args:
             limit: The most requests in flight at once.
         """
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._closed = threading.Condition(self._lock)
         self._most = limit
         self._limit = float(limit)
         self._in_flight = 0
-        self._turns: deque[object] = (
-            deque()
-        )  # or who reads ahead overtakes who is waited for
+        # First come, first served, or who reads ahead overtakes who is waited for.
+        self._turns: deque[threading.Condition] = deque()
         self._pauses = 0
         self._paused_at = 0.0
         self._resume_at = 0.0
@@ -65,21 +65,21 @@ class Gate:
         Raises:
             StoppedError: If the gate was closed.
         """
-        with self._changed:
-            turn = object()
+        with self._lock:
+            turn = threading.Condition(self._lock)
             self._turns.append(turn)
             while not self._stopped:
                 wait = self._resume_at - time.monotonic()
                 if self._turns[0] is not turn:
-                    self._changed.wait()
+                    turn.wait()
                 elif wait > 0:
-                    self._changed.wait(wait)
+                    turn.wait(wait)
                 elif self._in_flight >= (1 if self._pauses else int(self._limit)):
-                    self._changed.wait()
+                    turn.wait()
                 else:
                     break
             self._turns.remove(turn)
-            self._changed.notify_all()
+            self._call_next()
             if self._stopped:
                 raise StoppedError
             self._in_flight += 1
@@ -88,9 +88,13 @@ class Gate:
         try:
             yield started
         finally:
-            with self._changed:
+            with self._lock:
                 self._in_flight -= 1
-                self._changed.notify_all()
+                self._call_next()
+
+    def _call_next(self) -> None:
+        if self._turns:
+            self._turns[0].notify()
 
     def accepted(self, started: float) -> None:
         """Count a request that was not throttled.
@@ -98,7 +102,7 @@ class Gate:
         Args:
             started: When its turn came.
         """
-        with self._changed:
+        with self._lock:
             if (
                 started < self._paused_at
             ):  # in flight when a pause began: no sign of its end
@@ -113,7 +117,7 @@ class Gate:
                 self._interval *= 1 - RECOVERY / (self._last_accepted + 1)
             self._accepted += 1
             self._limit = min(self._most, self._limit + 1 / self._limit)
-            self._changed.notify_all()
+            self._call_next()
 
     def throttled(self, started: float, retry_after: float | None) -> int:
         """Pause every request.
@@ -125,7 +129,7 @@ class Gate:
         Returns:
             How many pauses there were since a request was let through.
         """
-        with self._changed:
+        with self._lock:
             if started >= self._paused_at:  # not in flight when the pause began
                 self._paused_at = time.monotonic()
                 self._limit = max(1.0, self._limit / 2)
@@ -147,12 +151,13 @@ class Gate:
         Raises:
             StoppedError: If the gate was closed.
         """
-        with self._changed:
-            if self._changed.wait_for(lambda: self._stopped, seconds):
+        with self._closed:
+            if self._closed.wait_for(lambda: self._stopped, seconds):
                 raise StoppedError
 
     def close(self) -> None:
         """Turn away every request that waits or comes."""
-        with self._changed:
+        with self._closed:
             self._stopped = True
-            self._changed.notify_all()
+            self._closed.notify_all()
+            self._call_next()

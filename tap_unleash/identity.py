@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import partial
 from hashlib import blake2b
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tap_unleash.page import Page
 
@@ -47,40 +48,40 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
     """
     for page, ordinals in zip(pages, _ordinals_across(pages), strict=True):
         columns = [page.columns[name] for name in IDENTIFYING]
-        rows = list(zip(*columns, repeat(0, len(page)), strict=True))
+        rows = zip(*columns, repeat(0, len(page)), strict=True)
+        lines = _encoder.encode_lines(list(rows)).split(b"\n")[:-1]
         for row, ordinal in ordinals.items():
-            rows[row] = (*rows[row][:-1], ordinal)
-        ids = _hash(rows)
-        first = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))
-        if len(first) < len(ids):
-            _number(page, rows, ids, first)
+            lines[row] = _with_ordinal(lines[row], ordinal)
+        ids = [blake2b(line, digest_size=16).hexdigest() for line in lines]
+        counts = Counter(ids)
+        if len(counts) < len(ids):
+            twins = [row for row, one in enumerate(ids) if counts[one] > 1]
+            _number(page, twins, lines, ids)
         yield ids
 
 
 def _number(
-    page: Page, rows: list[tuple[Any, ...]], ids: list[str], first: dict[str, int]
+    page: Page, twins: Iterable[int], lines: list[bytes], ids: list[str]
 ) -> None:
-    """Give those rows of a page that share an id with an earlier one their ordinals."""
+    """Give all but the first of those rows of a page that share an id their ordinals."""
     groups = defaultdict(list)
-    for row in [row for row, one in enumerate(ids) if first[one] != row]:
+    for row in twins:
         groups[ids[row]].append(row)
-    counts, mixed = page.columns["count"], any(page.extras)
-    twins = []
-    for one, members in groups.items():
-        if mixed or any(counts[row] != counts[first[one]] for row in members):
-            members.insert(0, first[one])
-            members.sort(key=lambda row: _order(page, row))
-            del members[0]  # which keeps the id that they share
-        twins += [(row, (*rows[row][:-1], n)) for n, row in enumerate(members, 1)]
-    for (row, _), one in zip(
-        twins, _hash([values for _, values in twins]), strict=True
-    ):
-        ids[row] = one
+    counts = page.columns["count"]
+    simple = None not in counts and not any(page.extras)
+    order = counts.__getitem__ if simple else partial(_order, page)
+    for members in groups.values():
+        members.sort(key=order)
+        for ordinal, row in enumerate(members[1:], 1):
+            ids[row] = _hash(_with_ordinal(lines[row], ordinal))
 
 
-def _hash(rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    lines = _encoder.encode_lines(rows).split(b"\n")[:-1]
-    return [blake2b(line, digest_size=16).hexdigest() for line in lines]
+def _with_ordinal(line: bytes, ordinal: int) -> bytes:
+    return line[: -len(b"0]")] + b"%d]" % ordinal
+
+
+def _hash(line: bytes) -> str:
+    return blake2b(line, digest_size=16).hexdigest()
 
 
 def _ordinals_across(pages: Sequence[Page]) -> list[dict[int, int]]:

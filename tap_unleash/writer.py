@@ -52,9 +52,10 @@ class BufferedWriter(MsgSpecWriter):
         """
         self._busy = True
         try:
-            self._buffer += lines
-            if flush or len(self._buffer) >= BUFFER_SIZE:
-                self._flush()
+            if flush or len(self._buffer) + len(lines) >= BUFFER_SIZE:
+                self._flush(lines)
+            else:
+                self._buffer += lines
         finally:
             self._busy = False
         if action := self._when_idle:
@@ -65,10 +66,11 @@ class BufferedWriter(MsgSpecWriter):
         """Write out what is gathered."""
         self.write(b"", flush=True)
 
-    def _flush(self) -> None:
+    def _flush(self, lines: bytes | bytearray) -> None:
         # Emptied first: what could not be written to a closed pipe is not tried again.
-        lines, self._buffer = self._buffer, bytearray()
+        gathered, self._buffer = self._buffer, bytearray()
         try:
+            sys.stdout.buffer.write(gathered)
             sys.stdout.buffer.write(lines)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
