@@ -35,8 +35,9 @@ MAX_ROWS = 100_000
 HELD_SLICES = 2
 """How many slices of many pages are held, so that one is read while another goes out."""
 
-HELD_ROWS = 50_000
-"""Up to how many rows more slices than these are held."""
+HELD_ROWS = 20_000
+"""Up to how many rows for each request in flight more slices than these are held: a slice
+takes four round trips or more, and then waits for those before it to go out."""
 
 FILL = 2 / 3
 """How full of pages the parts of a slice that is cut should be: time is cut evenly, but
@@ -70,9 +71,13 @@ class Reader:
         self._fetch = fetch
         self._gate = gate
         self._ahead = 2 * concurrency
-        self._slice_threads = ThreadPoolExecutor(concurrency, "slice")
+        self._most_rows = HELD_ROWS * concurrency
+        # Some may wait for room, and must not keep the parts of a slice before them waiting.
+        self._slice_threads = ThreadPoolExecutor(self._ahead + HELD_SLICES, "slice")
         self._page_threads = ThreadPoolExecutor(concurrency, "page")
         self._room = threading.Condition()
+        self._ranks: dict[Slice, tuple[int, ...]] = {}
+        self._undecided: set[Slice] = set()
         self._rows: dict[Slice, int] = {}
         self._wanted: Slice | None = None
         self._stopped = False
@@ -89,16 +94,19 @@ class Reader:
         Raises:
             TapError: If there is no answer, or none that stays the same.
         """
-        source = iter(slices)
+        source = enumerate(slices)
         queue: deque[tuple[Slice, Future[list[Page] | _Parts]]] = deque()
 
-        def start(part: Slice) -> tuple[Slice, Future[list[Page] | _Parts]]:
+        def start(part: Slice, *rank: int) -> tuple[Slice, Future[list[Page] | _Parts]]:
+            with self._room:
+                self._ranks[part] = rank
             return part, self._slice_threads.submit(self._read, part)
 
         try:
             while True:
-                while len(queue) < self._ahead and (part := next(source, None)):
-                    queue.append(start(part))
+                while len(queue) < self._ahead and (following := next(source, None)):
+                    number, part = following
+                    queue.append(start(part, number))
                 if not queue:
                     return
                 part, future = queue.popleft()
@@ -108,10 +116,13 @@ class Reader:
                 # Not begun: threads that wait for room may be all there are.
                 result = self._read(part) if future.cancel() else future.result()
                 if isinstance(result, _Parts):
-                    queue.extendleft(reversed([start(part) for part in result]))
+                    rank = self._ranks[part]
+                    parts = [start(p, *rank, n) for n, p in enumerate(result)]
+                    queue.extendleft(reversed(parts))
                 else:
                     yield part, result
                 with self._room:
+                    del self._ranks[part]
                     self._rows.pop(part, None)
                     self._room.notify_all()
         finally:
@@ -127,6 +138,16 @@ class Reader:
             threads.shutdown(cancel_futures=True)
 
     def _read(self, part: Slice) -> list[Page] | _Parts:
+        with self._room:
+            self._undecided.add(part)
+        try:
+            return self._read_or_divide(part)
+        finally:
+            with self._room:
+                self._undecided.discard(part)
+                self._room.notify_all()
+
+    def _read_or_divide(self, part: Slice) -> list[Page] | _Parts:
         try:
             before: list[Page] = []
             for _ in range(2 if part.divisible else REREADS):
@@ -199,17 +220,26 @@ class Reader:
         return pages, whole
 
     def _hold(self, part: Slice, rows: int) -> None:
-        """Wait for room for a slice's rows, unless it is the one wanted next."""
+        """Wait for room for a slice's rows, unless it is the one wanted next.
+
+        What goes out first is let in first, however soon others are there; and what was let
+        in does not take the room of what goes out before it.
+        """
+        rank = self._ranks[part]
+
+        def fits() -> bool:
+            if self._stopped or part is self._wanted:
+                return True
+            if any(self._ranks[other] < rank for other in self._undecided):
+                return False
+            held = [n for other, n in self._rows.items() if self._ranks[other] < rank]
+            return len(held) < HELD_SLICES or sum(held) + rows <= self._most_rows
+
         with self._room:
-            self._room.wait_for(
-                lambda: (
-                    self._stopped
-                    or part is self._wanted
-                    or len(self._rows) < HELD_SLICES
-                    or sum(self._rows.values()) + rows <= HELD_ROWS
-                )
-            )
+            self._room.wait_for(fits)
+            self._undecided.discard(part)
             self._rows[part] = rows
+            self._room.notify_all()
 
 
 class _Parts(list["Slice"]):
