@@ -198,8 +198,9 @@ class UnleashStream(RESTStream[int]):
     ) -> tuple[requests.Response, bytes]:
         """Ask once, or as often as it takes the API to let the request through."""
         session = self.requests_session
+        again = False
         while True:
-            with self.gate.request() as started:
+            with self.gate.request(again=again) as started:
                 try:
                     # By the adapter, which follows no redirect: the credential would go along.
                     with session.get_adapter(self.url_base).send(
@@ -218,6 +219,7 @@ class UnleashStream(RESTStream[int]):
                 return response, body
             if self.gate.throttled(started, _retry_after(response)) > MAX_TRIES:
                 return response, body
+            again = True
 
     def _no_answer(self, error: Exception, *, divisible: bool) -> NoReturn:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):

@@ -56,8 +56,11 @@ class Gate:
         self._stopped = False
 
     @contextmanager
-    def request(self) -> Iterator[float]:
+    def request(self, *, again: bool = False) -> Iterator[float]:
         """Wait for a turn and hold it.
+
+        Args:
+            again: Whether the request was throttled: then it comes before the others.
 
         Yields:
             When the turn came, by the monotonic clock.
@@ -67,7 +70,7 @@ class Gate:
         """
         with self._lock:
             turn = threading.Condition(self._lock)
-            self._turns.append(turn)
+            (self._turns.appendleft if again else self._turns.append)(turn)
             while not self._stopped:
                 wait = self._resume_at - time.monotonic()
                 if self._turns[0] is not turn:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tap_unleash.client import TapError, UnanswerableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol
 
     from tap_unleash.gate import Gate
@@ -50,8 +49,35 @@ REREADS = 9
 """How often a second is read that changes meanwhile, before the run gives up."""
 
 
+@dataclass(eq=False)
+class _Task:
+    """A slice on its way.
+
+    Attributes:
+        part: The slice.
+        begun: Whether its first page was asked for.
+        first: Its first page, once it is there.
+        held: Its number of rows, once there is room for them.
+        pages: All its pages, or `None` if it was divided.
+    """
+
+    part: Slice
+    begun: bool = False
+    first: Page | None = None
+    held: int = 0
+    pages: Future[list[Page] | None] = field(default_factory=Future)
+
+    @property
+    def rows(self) -> int:
+        """About how many rows it has, by its first page."""
+        return len(self.first) * max(self.first.total or 1, 1) if self.first else 0
+
+
 class Reader:
     """Reads slices with several requests in flight.
+
+    First pages are read ahead. They tell how long a slice is: one that is too long is cut,
+    and the rest of the others is read as soon as there is room, in their order.
 
     The pages of a slice are a whole only if nothing was inserted while they were read:
     then a row would have been pushed from one page to the next, and be seen twice or not
@@ -72,14 +98,10 @@ class Reader:
         self._gate = gate
         self._ahead = 2 * concurrency
         self._most_rows = HELD_ROWS * concurrency
-        # Some may wait for room, and must not keep the parts of a slice before them waiting.
-        self._slice_threads = ThreadPoolExecutor(self._ahead + HELD_SLICES, "slice")
+        self._slice_threads = ThreadPoolExecutor(self._ahead, "slice")
         self._page_threads = ThreadPoolExecutor(concurrency, "page")
-        self._room = threading.Condition()
-        self._ranks: dict[Slice, tuple[int, ...]] = {}
-        self._undecided: set[Slice] = set()
-        self._rows: dict[Slice, int] = {}
-        self._wanted: Slice | None = None
+        self._lock = threading.Lock()
+        self._tasks: list[_Task] = []
         self._stopped = False
 
     def read(self, slices: Iterable[Slice]) -> Iterator[tuple[Slice, list[Page]]]:
@@ -94,95 +116,121 @@ class Reader:
         Raises:
             TapError: If there is no answer, or none that stays the same.
         """
-        source = enumerate(slices)
-        queue: deque[tuple[Slice, Future[list[Page] | _Parts]]] = deque()
-
-        def start(part: Slice, *rank: int) -> tuple[Slice, Future[list[Page] | _Parts]]:
-            with self._room:
-                self._ranks[part] = rank
-            return part, self._slice_threads.submit(self._read, part)
-
+        source = iter(slices)
         try:
             while True:
-                while len(queue) < self._ahead and (following := next(source, None)):
-                    number, part = following
-                    queue.append(start(part, number))
-                if not queue:
-                    return
-                part, future = queue.popleft()
-                with self._room:
-                    self._wanted = part
-                    self._room.notify_all()
-                # Not begun: threads that wait for room may be all there are.
-                result = self._read(part) if future.cancel() else future.result()
-                if isinstance(result, _Parts):
-                    rank = self._ranks[part]
-                    parts = [start(p, *rank, n) for n, p in enumerate(result)]
-                    queue.extendleft(reversed(parts))
-                else:
-                    yield part, result
-                with self._room:
-                    del self._ranks[part]
-                    self._rows.pop(part, None)
-                    self._room.notify_all()
+                with self._lock:
+                    while len(self._tasks) < self._ahead and (
+                        part := next(source, None)
+                    ):
+                        self._tasks.append(_Task(part))
+                    self._schedule()
+                    if not self._tasks:
+                        return
+                    task = self._tasks[0]
+                pages = task.pages.result()
+                if pages is not None:
+                    yield task.part, pages
+                    with self._lock:
+                        self._tasks.remove(task)
         finally:
             self.stop()
 
     def stop(self) -> None:
         """Stop, and wait for the requests in flight."""
-        with self._room:
+        with self._lock:
             self._stopped = True
-            self._room.notify_all()
         self._gate.close()
         for threads in (self._slice_threads, self._page_threads):
             threads.shutdown(cancel_futures=True)
 
-    def _read(self, part: Slice) -> list[Page] | _Parts:
-        with self._room:
-            self._undecided.add(part)
-        try:
-            return self._read_or_divide(part)
-        finally:
-            with self._room:
-                self._undecided.discard(part)
-                self._room.notify_all()
+    def _schedule(self) -> None:
+        """Start what may be started; the lock is held."""
+        if self._stopped:
+            return
+        held = [task.held for task in self._tasks if task.held]
+        looked_at = 0
+        in_order = True
+        for number, task in enumerate(self._tasks):
+            if task.held:
+                continue
+            looked_at += 1
+            if looked_at > self._ahead:
+                return
+            if not task.begun:
+                task.begun = True
+                self._slice_threads.submit(self._work, task, self._look)
+            in_order = in_order and task.first is not None
+            if in_order and (
+                number == 0
+                or len(held) < HELD_SLICES
+                or sum(held) + task.rows <= self._most_rows
+            ):
+                task.held = max(task.rows, 1)
+                held.append(task.held)
+                self._slice_threads.submit(self._work, task, self._read)
+            else:
+                in_order = False
 
-    def _read_or_divide(self, part: Slice) -> list[Page] | _Parts:
+    def _work(self, task: _Task, step: Callable[[_Task], Iterable[Slice]]) -> None:
+        """Take a step with a slice, which may give the parts that it must be divided into."""
         try:
-            before: list[Page] = []
-            for _ in range(2 if part.divisible else REREADS):
-                first = self._fetch(part, 1)
-                most = max(2, min(MAX_PAGES, MAX_ROWS // (len(first) or 1)))
-                if part.divisible and (first.total or 0) > most:
-                    return self._cut(part, first, most)
-                pages, whole = self._pages(part, first, most)
-                if whole or pages == before:
-                    return [part.own(page) for page in pages]
-                before = pages
+            parts = list(map(_Task, step(task)))
         except UnanswerableError:
-            return _Parts(part.halves())
+            parts = list(map(_Task, task.part.halves()))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the pages are waited for
+            task.pages.set_exception(error)
+            return
+        with self._lock:
+            if parts:
+                place = self._tasks.index(task)
+                self._tasks[place : place + 1] = parts
+            self._schedule()
+        if parts:
+            task.pages.set_result(None)
+
+    def _look(self, task: _Task) -> Iterable[Slice]:
+        first = self._fetch(task.part, 1)
+        if parts := self._cut(task.part, first):
+            return parts
+        task.first = first
+        return ()
+
+    def _read(self, task: _Task) -> Iterable[Slice]:
+        part, first = task.part, task.first
+        before: list[Page] = []
+        for _ in range(2 if part.divisible else REREADS):
+            if first is None:
+                first = self._fetch(part, 1)
+            if parts := self._cut(part, first):
+                return parts
+            pages, whole = self._pages(part, first)
+            if whole or pages == before:
+                task.pages.set_result([part.own(page) for page in pages])
+                return ()
+            before, first = pages, None
         if part.divisible:
-            return _Parts(part.halves())
+            return part.halves()
         msg = (
             f"The rows of device {part.device_id!r} around {part.start} (epoch "
             "milliseconds) change whenever they are read. Run again later."
         )
         raise TapError(msg)
 
-    def _cut(self, part: Slice, first: Page, most: int) -> _Parts:
-        total = first.total or 1
+    def _cut(self, part: Slice, first: Page) -> Iterable[Slice]:
+        """Cut a slice if it has too many pages, by what the first one says."""
+        total, most = first.total or 1, _most_pages(first)
+        if total <= most or not part.divisible:
+            return ()
         last = self._fetch(part, total)
         parts = math.ceil(total / (most * FILL))
-        return _Parts(
-            part.cut(parts, [*first.instants.values(), *last.instants.values()])
-        )
+        return part.cut(parts, [*first.instants.values(), *last.instants.values()])
 
-    def _pages(self, part: Slice, first: Page, most: int) -> tuple[list[Page], bool]:
+    def _pages(self, part: Slice, first: Page) -> tuple[list[Page], bool]:
         """Read all pages; say, too, whether they are known to be a whole."""
         total = first.total
-        self._hold(part, len(first) * max(total or 1, 1))
         if total is None:
-            return self._pages_untold(part, first, most)
+            return self._pages_untold(part, first)
         if total <= 1:
             return [first], True
         last = again = self._fetch(part, total)
@@ -200,13 +248,11 @@ class Reader:
             whole = self._fetch(part, 1) == first
         return pages, whole
 
-    def _pages_untold(
-        self, part: Slice, first: Page, most: int
-    ) -> tuple[list[Page], bool]:
+    def _pages_untold(self, part: Slice, first: Page) -> tuple[list[Page], bool]:
         """Read pages until one is empty, or repeated for good: no total was given."""
         pages = [first]
         while len(pages[-1]):
-            if part.divisible and len(pages) >= most:
+            if part.divisible and len(pages) >= _most_pages(first):
                 raise UnanswerableError
             page = self._fetch(part, len(pages) + 1)
             if page == pages[-1] == self._fetch(part, BEYOND):
@@ -219,31 +265,9 @@ class Reader:
         )
         return pages, whole
 
-    def _hold(self, part: Slice, rows: int) -> None:
-        """Wait for room for a slice's rows, unless it is the one wanted next.
 
-        What goes out first is let in first, however soon others are there; and what was let
-        in does not take the room of what goes out before it.
-        """
-        rank = self._ranks[part]
-
-        def fits() -> bool:
-            if self._stopped or part is self._wanted:
-                return True
-            if any(self._ranks[other] < rank for other in self._undecided):
-                return False
-            held = [n for other, n in self._rows.items() if self._ranks[other] < rank]
-            return len(held) < HELD_SLICES or sum(held) + rows <= self._most_rows
-
-        with self._room:
-            self._room.wait_for(fits)
-            self._undecided.discard(part)
-            self._rows[part] = rows
-            self._room.notify_all()
-
-
-class _Parts(list["Slice"]):
-    """What a slice was divided into."""
+def _most_pages(first: Page) -> int:
+    return max(2, min(MAX_PAGES, MAX_ROWS // (len(first) or 1)))
 
 
 def _share_rows(one: Page, other: Page) -> bool:
