@@ -102,7 +102,8 @@ class ListStream(UnleashStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         (key,) = self.primary_keys
-        return ({key: value.replace("\0", "\\u0000")} for value in self.values)
+        values = self.values[: self.ABORT_AT_RECORD_COUNT]
+        return ({key: value.replace("\0", "\\u0000")} for value in values)
 
     @cached_property
     def values(self) -> list[str]:
@@ -182,7 +183,8 @@ class Analytics(PagedStream, UnleashStream):
     @cached_property
     def partitions(self) -> list[dict[str, Any]]:
         devices = cast("Devices", self._tap.streams["devices"])
-        return [{"device_id": device_id} for device_id in devices.values]
+        device_ids = devices.values[: self.ABORT_AT_RECORD_COUNT]
+        return [{"device_id": device_id} for device_id in device_ids]
 
     @override
     @cached_property
@@ -205,6 +207,7 @@ class Analytics(PagedStream, UnleashStream):
         if self.ABORT_AT_RECORD_COUNT is not None:
             # A test asks for a row, not for a history.
             page = self._fetch_page(wanted, 1)
+            page = page.take(range(len(page))[: self.ABORT_AT_RECORD_COUNT])
             yield zip([page], record_ids([page]), strict=True)
             return
         try:

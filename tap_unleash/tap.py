@@ -7,9 +7,11 @@ import ipaddress
 import os
 import signal
 import threading
+from io import StringIO
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import urlsplit
 
+import msgspec
 from singer_sdk import Stream, Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigValidationError
@@ -22,12 +24,25 @@ from tap_unleash.writer import BufferedWriter
 
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import TextIO
 
 LEAVE_WITHIN = 4.0
 """Seconds after a signal at which the process ends, even if nobody reads its output."""
 
 GC_THRESHOLD = 50_000
 """Objects made between two looks for garbage, of which the tap makes next to none."""
+
+
+class _CatalogEntry(msgspec.Struct):
+    tap_stream_id: str
+
+
+class _Catalog(msgspec.Struct):
+    streams: list[_CatalogEntry] = []
+
+
+class _State(msgspec.Struct):
+    bookmarks: dict[str, dict[str, Any]] = {}
 
 
 class TapUnleash(Tap):
@@ -146,6 +161,9 @@ class TapUnleash(Tap):
     @override
     @classmethod
     def invoke(cls, **kwargs: Any) -> None:
+        for name, kind in {"catalog": _Catalog, "state": _State}.items():
+            if file := kwargs.get(name):
+                kwargs[name] = StringIO(_read(file, name, kind))
         # What is held are pages that are wanted, not garbage to look for at every page.
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
@@ -203,6 +221,17 @@ class TapUnleash(Tap):
             os._exit(exit_code)
 
         writer.when_idle(leave)
+
+
+def _read(file: TextIO, name: str, kind: type) -> str:
+    """Read a file of the command line, which the SDK takes as it is."""
+    try:
+        text = file.read()
+        msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        msg = f"The {name} file cannot be read: {error}"
+        raise TapError(msg) from None
+    return text
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from reliability.runs import command
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from sandbox import Row, Sandbox, World
@@ -65,6 +66,20 @@ def tap(*args: str) -> str:
     )
     assert "Traceback" not in done.stderr
     return done.stdout
+
+
+def test_a_credential_is_tried_with_a_request_a_stream() -> None:
+    with (
+        Sandbox(World.generate(devices=3, rows=2_000)) as sandbox,
+        command(sandbox) as (arguments, env),
+    ):
+        done = subprocess.run(
+            [*arguments, "--test"], env=env, capture_output=True, check=False, text=True
+        )
+        asked = len(sandbox.requests)
+    assert (done.returncode, done.stderr) == (0, "")
+    records = done.stdout.count('"RECORD"')
+    assert (asked, records) == (4, 4)
 
 
 def test_version_needs_no_key() -> None:

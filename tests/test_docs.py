@@ -146,6 +146,26 @@ def test_the_program_says_a_line_of_the_page(
     assert len(said) < 240  # three lines of a terminal
 
 
+@pytest.mark.parametrize("content", ["no", "[]", '{"bookmarks": 3, "streams": 3}'])
+@pytest.mark.parametrize("name", ["catalog", "state"])
+def test_a_file_that_makes_no_sense_is_told_in_a_line(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "tap_unleash", "--config=ENV", f"--{name}", file],
+        env=os.environ | {"TAP_UNLEASH_API_KEY": "sandbox"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    *_, line = done.stderr.splitlines()
+    assert line.startswith(f"tap-unleash: The {name} file cannot be read: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_help_fits_80_columns() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tap_unleash", "--help"],

@@ -79,7 +79,11 @@ def test_meltano_adds_and_runs_it(tmp_path: Path) -> None:
         "settings": [{"name": "destination_path"}],
     }
     (tmp_path / "target-jsonl.yml").write_text(yaml.safe_dump(loader))
-    quiet = {"MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false", "NO_COLOR": "1"}
+    quiet = {
+        "MELTANO_CLI_DISABLE_VERSION_CHECK": "1",
+        "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "NO_COLOR": "1",
+    }
     run(meltano, "init", project, cwd=tmp_path, **quiet)
     for kind, name in ("extractor", "tap-unleash"), ("loader", "target-jsonl"):
         reference = ("--from-ref", tmp_path / f"{name}.yml", "--plugin-type", kind)
@@ -102,6 +106,8 @@ def test_meltano_adds_and_runs_it(tmp_path: Path) -> None:
             **quiet,
             **config,
         )
+        streams = {file.name.partition("-")[0] for file in rows.iterdir()}
+        assert streams == {"analytics", "devices", "sessions"}
         (file,) = rows.glob("analytics*.jsonl")
         loaded = map(json.loads, file.read_text().splitlines())
         truth = sandbox.truth()
