@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import sysconfig
 import xml.etree.ElementTree as ET
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from programs import run
 from referencing import Registry, Resource
 
 from sandbox import Sandbox, World
@@ -22,19 +21,6 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 DEFINITION = ROOT / "hub" / "tap-unleash.yml"
 SCHEMAS = ROOT / "tests" / "hub_schemas"
-
-
-def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def hub_schema(uri: str) -> Resource[Any]:

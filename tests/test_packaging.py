@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from programs import run
 
 from sandbox import Sandbox, World
 from sandbox.pipeline import ROOT
@@ -24,19 +24,6 @@ PRODUCT = {
 }
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=os.environ | env,
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
