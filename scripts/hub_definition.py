@@ -29,7 +29,6 @@ FACTS = {
     "prereq": "- An account of Unleash live with the API add-on, which your account manager "
     "enables.\n- An API key, or a personal access token; the role Viewer is enough.",
     "quality": "unknown",
-    "select": ["analytics.*", "devices.*", "sessions.*"],
     "usage": "Unleash live is not Unleash (getunleash.io), which is about feature flags, nor "
     "Unleashed, which is about inventories.",
     "variant": "tap-unleash",

@@ -92,8 +92,6 @@ def test_meltano_adds_and_runs_it(tmp_path: Path) -> None:
             **quiet,
             **config,
         )
-        streams = {file.name.partition("-")[0] for file in rows.iterdir()}
-        assert streams == {"analytics", "devices", "sessions"}
         (file,) = rows.glob("analytics*.jsonl")
         loaded = map(json.loads, file.read_text().splitlines())
         truth = sandbox.truth()

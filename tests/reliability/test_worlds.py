@@ -238,6 +238,6 @@ def test_the_table_is_the_truth_whatever_happens(part: int) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("part", range(PARTS, PARTS + SOAK // WORLDS_OF_A_PART))
+@pytest.mark.parametrize("part", range(PARTS, PARTS - (-SOAK // WORLDS_OF_A_PART)))
 def test_soak(part: int) -> None:
     check_worlds(WORLDS_OF_A_PART, part)
