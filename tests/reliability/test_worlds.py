@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 WORLDS_OF_A_PART = 13
 PARTS = 4
+PATIENCE = 900
+"""Seconds for a run: throttled at random, the tap learns a pace that is far too slow."""
+
 SOAK = int(os.environ.get("SOAK", "0"))
 
 EVERYTHING = 10_000_000
@@ -171,7 +174,7 @@ def step(scenario: Scenario, sandbox: Sandbox, kill: float | None, **more: Any) 
         **more,
     }
     result = (
-        run(sandbox, **options)
+        run(sandbox, timeout=PATIENCE, **options)
         if kill is None
         else run_until(sandbox, int(kill * output), **options)
     )
