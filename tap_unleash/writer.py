@@ -68,10 +68,11 @@ class BufferedWriter(MsgSpecWriter):
 
     def _flush(self, lines: bytes | bytearray) -> None:
         # Emptied first: what could not be written to a closed pipe is not tried again.
-        gathered, self._buffer = self._buffer, bytearray()
+        rest, self._buffer = memoryview(self._buffer + lines), bytearray()
         try:
-            sys.stdout.buffer.write(gathered)
-            sys.stdout.buffer.write(lines)
+            # Where Python does not buffer it, stdout takes but a part when a signal comes.
+            while rest:
+                rest = rest[sys.stdout.buffer.write(rest) :]
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             # The interpreter flushes stdout once more at exit and would complain.

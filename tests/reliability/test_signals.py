@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 from functools import cache
 from typing import IO
@@ -79,6 +80,24 @@ def test_a_signal_amid_the_run_ends_it_with_state(
         assert broken.out.endswith(b"\n")
         assert broken.messages[-1]["type"] == "STATE"
         assert_gone_on_with(sandbox, broken)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_signal_amid_a_write_tears_no_message(
+    unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with Sandbox(world()) as sandbox:
+        with started(sandbox) as process:
+            assert process.stdout is not None
+            # So small a pipe that the tap is amid a write nearly all the time.
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+            out = read(process.stdout, 500_000)
+            process.send_signal(signal.SIGTERM)
+            rest, err = process.communicate(timeout=LONG)
+        broken = Run(process.returncode, out + rest, err.decode())
+        assert (broken.code, broken.err) == (CODES[signal.SIGTERM], "")
+        assert broken.messages[-1]["type"] == "STATE"
 
 
 @pytest.mark.parametrize("number", CODES)
