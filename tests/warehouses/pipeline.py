@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
 
 import pytest
 import yaml
+from programs import run
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".venvs"
@@ -42,7 +41,6 @@ class Project:
                 plugin["executable"] = str(found)
         (folder / "meltano.yml").write_text(yaml.safe_dump(project))
         self.environment = {
-            **os.environ,
             "MELTANO_CLI_LOG_LEVEL": "info",
             "NO_COLOR": "1",
             "TAP_UNLEASH_API_KEY": "sandbox",
@@ -50,13 +48,9 @@ class Project:
 
     def meltano(self, *arguments: str, **environment: str) -> str:
         """Run Meltano; it must succeed. Give what it wrote."""
-        run = subprocess.run(
-            [PROGRAMS / "meltano", *arguments],
+        return run(
+            PROGRAMS / "meltano",
+            *arguments,
             cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
-            check=False,
-            text=True,
+            **(self.environment | environment),
         )
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout
