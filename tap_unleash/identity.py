@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from functools import partial
 from hashlib import blake2b
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tap_unleash.page import Page
 
@@ -25,8 +25,6 @@ IDENTIFYING = (
     "timestamp",
 )
 """The columns that identify a row, but for its ordinal among the rows that share them."""
-
-_Member: TypeAlias = "tuple[Any, ...]"
 
 _encoder = msgspec.json.Encoder()
 
@@ -52,7 +50,7 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
         lines = _encoder.encode_lines(list(rows)).split(b"\n")[:-1]
         for row, ordinal in ordinals.items():
             lines[row] = _with_ordinal(lines[row], ordinal)
-        ids = [blake2b(line, digest_size=16).hexdigest() for line in lines]
+        ids = _hash(lines)
         counts = Counter(ids)
         if len(counts) < len(ids):
             twins = [row for row, one in enumerate(ids) if counts[one] > 1]
@@ -70,18 +68,21 @@ def _number(
     counts = page.columns["count"]
     simple = None not in counts and not any(page.extras)
     order = counts.__getitem__ if simple else partial(_order, page)
+    later = {}
     for members in groups.values():
         members.sort(key=order)
         for ordinal, row in enumerate(members[1:], 1):
-            ids[row] = _hash(_with_ordinal(lines[row], ordinal))
+            later[row] = _with_ordinal(lines[row], ordinal)
+    for row, one in zip(later, _hash(later.values()), strict=True):
+        ids[row] = one
 
 
 def _with_ordinal(line: bytes, ordinal: int) -> bytes:
     return line[: -len(b"0]")] + b"%d]" % ordinal
 
 
-def _hash(line: bytes) -> str:
-    return blake2b(line, digest_size=16).hexdigest()
+def _hash(lines: Iterable[bytes]) -> list[str]:
+    return [blake2b(line, digest_size=16).hexdigest() for line in lines]
 
 
 def _ordinals_across(pages: Sequence[Page]) -> list[dict[int, int]]:
@@ -97,18 +98,12 @@ def _ordinals_across(pages: Sequence[Page]) -> list[dict[int, int]]:
             for row in [row for row, stamp in enumerate(stamps) if stamp in shared]:
                 key = tuple(column[row] for column in columns)
                 groups[key].append((*_order(page, row), number, row))
-    for ordinal, (*_, number, row) in _later(groups):
-        ordinals[number][row] = ordinal
+    for members in groups.values():
+        for ordinal, (*_, number, row) in enumerate(sorted(members)[1:], 1):
+            ordinals[number][row] = ordinal
     return ordinals
 
 
 def _order(page: Page, row: int) -> tuple[bool, float, bytes]:
     count, extra = page.columns["count"][row], page.extras[row]
     return count is None, count or 0, _encoder.encode(extra) if extra else b""
-
-
-def _later(groups: Mapping[Any, list[_Member]]) -> Iterator[tuple[int, _Member]]:
-    """All but the first of each group, with their ordinals."""
-    for members in groups.values():
-        if len(members) > 1:
-            yield from enumerate(sorted(members)[1:], 1)

@@ -162,7 +162,7 @@ def read_page(
     """
     total, raw, length = decode(body)
     if b"\\" in body and rb"\u0000" in body:  # the first look is the quick one
-        raw = {name: [_without_nul(value) for value in raw[name]] for name in raw}
+        raw = {name: [without_nul(value) for value in raw[name]] for name in raw}
     nulls = [None] * length
     extras: list[dict[str, Any] | None] = [None] * length
 
@@ -286,12 +286,19 @@ _COLUMN_TYPES: dict[str, frozenset[type]] = {
 }
 
 
-def _without_nul(value: Any) -> Any:  # noqa: ANN401
-    """Spell out the one character that PostgreSQL refuses in a text."""
+def without_nul(value: Any) -> Any:  # noqa: ANN401
+    """Spell out the one character that PostgreSQL refuses in a text.
+
+    Args:
+        value: Any value of JSON.
+
+    Returns:
+        The value, with the six characters of its escape wherever that one stood.
+    """
     if isinstance(value, str):
         return value.replace("\0", "\\u0000")
     if isinstance(value, list):
-        return [_without_nul(item) for item in value]
+        return [without_nul(item) for item in value]
     if isinstance(value, dict):
-        return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+        return {without_nul(name): without_nul(item) for name, item in value.items()}
     return value

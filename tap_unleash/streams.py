@@ -23,7 +23,7 @@ from tap_unleash.bookmarks import Bookmarks
 from tap_unleash.client import InvalidBodyError, RefusedError, TapError, UnleashStream
 from tap_unleash.fast import PagedStream
 from tap_unleash.identity import record_ids
-from tap_unleash.page import Page, read_page, size_optimized, tableau
+from tap_unleash.page import Page, read_page, size_optimized, tableau, without_nul
 from tap_unleash.progress import Progress
 from tap_unleash.reader import Reader
 from tap_unleash.slices import EARLIEST, Slice, instant
@@ -103,7 +103,7 @@ class ListStream(UnleashStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         (key,) = self.primary_keys
         values = self.values[: self.ABORT_AT_RECORD_COUNT]
-        return ({key: value.replace("\0", "\\u0000")} for value in values)
+        return ({key: without_nul(value)} for value in values)
 
     @cached_property
     def values(self) -> list[str]:
