@@ -210,7 +210,9 @@ class UnleashStream(RESTStream[int]):
                         verify=True if session.verify is None else session.verify,
                         proxies=session.proxies,
                     ) as response:
-                        body = response.raw.read(MAX_BODY + 1, decode_content=True)
+                        # To decode what is not encoded would copy it twice.
+                        encoded = "Content-Encoding" in response.headers
+                        body = response.raw.read(MAX_BODY + 1, decode_content=encoded)
                 except (requests.RequestException, HTTPError) as error:
                     self._no_answer(error, divisible=divisible)
                 self._measure(response, time.monotonic() - started)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from functools import partial
 from hashlib import blake2b
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from tap_unleash.page import Page
 
@@ -27,6 +27,7 @@ IDENTIFYING = (
 """The columns that identify a row, but for its ordinal among the rows that share them."""
 
 _encoder = msgspec.json.Encoder()
+_hasher = blake2b(digest_size=16)
 
 
 def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
@@ -50,46 +51,39 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
         lines = _encoder.encode_lines(list(rows)).split(b"\n")[:-1]
         for row, ordinal in ordinals.items():
             lines[row] = _with_ordinal(lines[row], ordinal)
-        ids = _hash(lines)
-        counts = Counter(ids)
-        if len(counts) < len(ids):
-            twins = [row for row, one in enumerate(ids) if counts[one] > 1]
-            _number(page, twins, lines, ids)
-        yield ids
+        times = Counter(lines)
+        if len(times) < len(lines):
+            twins = [row for row, line in enumerate(lines) if times[line] > 1]
+            _number(page, twins, lines)
+        yield list(map(_hash, lines))
 
 
-def _number(
-    page: Page, twins: Iterable[int], lines: list[bytes], ids: list[str]
-) -> None:
-    """Give all but the first of those rows of a page that share an id their ordinals."""
-    groups = defaultdict(list)
-    for row in twins:
-        groups[ids[row]].append(row)
+def _number(page: Page, twins: list[int], lines: list[bytes]) -> None:
+    """Give all but the first of a page's rows whose lines are equal their ordinals."""
     counts = page.columns["count"]
     simple = None not in counts and not any(page.extras)
-    order = counts.__getitem__ if simple else partial(_order, page)
-    later = {}
-    for members in groups.values():
-        members.sort(key=order)
-        for ordinal, row in enumerate(members[1:], 1):
-            later[row] = _with_ordinal(lines[row], ordinal)
-    for row, one in zip(later, _hash(later.values()), strict=True):
-        ids[row] = one
+    twins.sort(key=counts.__getitem__ if simple else partial(_order, page))
+    ordinals: defaultdict[bytes, Iterator[int]] = defaultdict(count)
+    for row in twins:
+        if ordinal := next(ordinals[lines[row]]):
+            lines[row] = _with_ordinal(lines[row], ordinal)
 
 
 def _with_ordinal(line: bytes, ordinal: int) -> bytes:
     return line[: -len(b"0]")] + b"%d]" % ordinal
 
 
-def _hash(lines: Iterable[bytes]) -> list[str]:
-    return [blake2b(line, digest_size=16).hexdigest() for line in lines]
+def _hash(line: bytes) -> str:
+    hasher = _hasher.copy()  # much quicker than a new one
+    hasher.update(line)
+    return hasher.hexdigest()
 
 
 def _ordinals_across(pages: Sequence[Page]) -> list[dict[int, int]]:
     """For each page, the ordinals of those of its rows that have twins on other pages."""
     ordinals: list[dict[int, int]] = [{} for _ in pages]
     pages_at = Counter(chain.from_iterable(page.instants for page in pages))
-    shared = {stamp for stamp, count in pages_at.items() if count > 1}
+    shared = {stamp for stamp, times in pages_at.items() if times > 1}
     groups = defaultdict(list)
     for number, page in enumerate(pages):
         if not shared.isdisjoint(page.instants):

@@ -68,11 +68,13 @@ class BufferedWriter(MsgSpecWriter):
 
     def _flush(self, lines: bytes | bytearray) -> None:
         # Emptied first: what could not be written to a closed pipe is not tried again.
-        rest, self._buffer = memoryview(self._buffer + lines), bytearray()
+        gathered, self._buffer = self._buffer, bytearray()
         try:
-            # Where Python does not buffer it, stdout takes but a part when a signal comes.
-            while rest:
-                rest = rest[sys.stdout.buffer.write(rest) :]
+            for piece in (gathered, lines):
+                written = 0
+                # Unbuffered, stdout takes but a part when a signal comes.
+                while written < len(piece):
+                    written += sys.stdout.buffer.write(memoryview(piece)[written:])
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             # The interpreter flushes stdout once more at exit and would complain.
