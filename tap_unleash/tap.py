@@ -35,14 +35,28 @@ GC_THRESHOLD = 50_000
 
 class _CatalogEntry(msgspec.Struct):
     tap_stream_id: str
+    schema: dict[str, Any] = {}
+    metadata: list[dict[str, Any]] = []
 
 
 class _Catalog(msgspec.Struct):
     streams: list[_CatalogEntry] = []
 
 
+class _Context(msgspec.Struct):
+    device_id: str
+
+
+class _Partition(msgspec.Struct):
+    context: _Context
+
+
+class _Bookmark(msgspec.Struct):
+    partitions: list[_Partition] = []
+
+
 class _State(msgspec.Struct):
-    bookmarks: dict[str, dict[str, Any]] = {}
+    bookmarks: dict[str, _Bookmark] = {}
 
 
 class TapUnleash(Tap):

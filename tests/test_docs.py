@@ -146,7 +146,15 @@ def test_the_program_says_a_line_of_the_page(
     assert len(said) < 240  # three lines of a terminal
 
 
-@pytest.mark.parametrize("content", ["no", "[]", '{"bookmarks": 3, "streams": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no",
+        "[]",
+        '{"bookmarks": 3, "streams": 3}',
+        '{"bookmarks": {"analytics": {"partitions": [{}]}}, "streams": [{}]}',
+    ],
+)
 @pytest.mark.parametrize("name", ["catalog", "state"])
 def test_a_file_that_makes_no_sense_is_told_in_a_line(
     tmp_path: Path, name: str, content: str
