@@ -50,7 +50,7 @@ class Gate:
         self._paused_at = 0.0
         self._resume_at = 0.0
         self._interval = 0.0
-        self._counted_from = time.monotonic()
+        self._counted_from = self._idle_since = time.monotonic()
         self._accepted = 0
         self._last_accepted = 0
         self._stopped = False
@@ -69,6 +69,10 @@ class Gate:
             StoppedError: If the gate was closed.
         """
         with self._lock:
+            if not (self._turns or self._in_flight):
+                # While nothing was asked for, nothing was learnt of the pace.
+                idle_since = max(self._idle_since, self._counted_from)
+                self._counted_from += time.monotonic() - idle_since
             turn = threading.Condition(self._lock)
             (self._turns.appendleft if again else self._turns.append)(turn)
             while not self._stopped:
@@ -93,6 +97,7 @@ class Gate:
         finally:
             with self._lock:
                 self._in_flight -= 1
+                self._idle_since = time.monotonic()
                 self._call_next()
 
     def _call_next(self) -> None:

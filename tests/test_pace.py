@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from itertools import islice, pairwise
+from statistics import median
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -49,11 +50,13 @@ def test_slicing_a_large_history_wastes_next_to_nothing(order: str) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
-@pytest.mark.parametrize("devices", [2, 60], ids=["long", "many"])
+@pytest.mark.parametrize(
+    ("devices", "rows"), [(2, 600), (60, 60)], ids=["long", "many"]
+)
 def test_so_many_requests_are_in_flight_and_no_more(
-    concurrency: int, devices: int
+    concurrency: int, devices: int, rows: int
 ) -> None:
-    world = World.generate(devices=devices, rows=600)
+    world = World.generate(devices=devices, rows=rows)
     with Sandbox(world, page_size=10, latency=0.02) as sandbox:
         assert_all(sandbox, run(sandbox, concurrency=concurrency))
         assert sandbox.max_in_flight == concurrency
@@ -83,6 +86,19 @@ def test_a_throttle_slows_all_requests_and_they_recover() -> None:
     # One alone, until it was let through.
     assert starts[resumed + 1] - starts[resumed] >= 0.02
     assert sandbox.max_in_flight == 8
+
+
+def test_a_wait_for_a_server_that_is_down_is_not_taken_for_its_pace() -> None:
+    down = Fault(kind="status_503", where="analytics", until=3)
+    throttle = Fault(kind="status_429", where="analytics", start=14, until=14)
+    world = World.generate(devices=1, rows=400)
+    with Sandbox(world, page_size=10, faults=[down, throttle]) as sandbox:
+        constants = {"gate.MAX_PAUSE": 0.02}
+        assert_all(sandbox, run(sandbox, concurrency=1, constants=constants))
+        starts = [r.started for r in sandbox.requests if r.path.count("/") == 6]
+    gaps = [after - before for before, after in pairwise(starts)]
+    assert sum(gaps[:3]) > 3
+    assert median(gaps[14:]) < sum(gaps[:3]) / 13 / 2
 
 
 def test_nothing_is_left_running_when_the_reader_stops(
