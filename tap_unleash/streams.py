@@ -29,7 +29,7 @@ from tap_unleash.reader import Reader
 from tap_unleash.slices import EARLIEST, Slice, instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context, Record
@@ -78,6 +78,27 @@ def decode_version(body: bytes) -> str:
         raise InvalidBodyError(msg)
     version: str = match[match.lastindex or 0]
     return version
+
+
+def shard(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Get the setting `shard`.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The number of the worker and how many there are, if it is set.
+
+    Raises:
+        TapError: If there is no such worker.
+    """
+    if not (value := config.get("shard")):
+        return None
+    worker, workers = map(int, value.split("/"))
+    if worker > workers:
+        msg = f"`shard` is {value}, but there is no worker {worker} of {workers}."
+        raise TapError(msg)
+    return worker, workers
 
 
 def shard_of(device_id: str, workers: int) -> int:
@@ -153,8 +174,8 @@ class Devices(ListStream):
             device_ids = [
                 device_id for device_id in device_ids if device_id in set(wanted)
             ]
-        if shard := self.config.get("shard"):
-            worker, workers = map(int, shard.split("/"))
+        if share := shard(self.config):
+            worker, workers = share
             device_ids = [d for d in device_ids if shard_of(d, workers) == worker]
         return device_ids
 

@@ -202,13 +202,7 @@ class TapUnleash(Tap):
         if url.scheme == "http" and not _is_loopback(url.hostname):
             msg = "`api_url` must begin with https://, or the credential could be read."
             raise TapError(msg)
-        if shard := self.config.get("shard"):
-            worker, workers = map(int, shard.split("/"))
-            if worker > workers:
-                msg = (
-                    f"`shard` is {shard}, but there is no worker {worker} of {workers}."
-                )
-                raise TapError(msg)
+        streams.shard(self.config)
         for setting in ("start_date", "end_date"):
             instant(self.config, setting)
 
