@@ -210,9 +210,7 @@ class UnleashStream(RESTStream[int]):
                         verify=True if session.verify is None else session.verify,
                         proxies=session.proxies,
                     ) as response:
-                        # To decode what is not encoded would copy it twice.
-                        encoded = "Content-Encoding" in response.headers
-                        body = response.raw.read(MAX_BODY + 1, decode_content=encoded)
+                        body = response.raw.read(MAX_BODY + 1, decode_content=True)
                 except (requests.RequestException, HTTPError) as error:
                     self._no_answer(error, divisible=divisible)
                 self._measure(response, time.monotonic() - started)
