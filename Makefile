@@ -34,7 +34,7 @@ bench: .venv/.ready ## Measure this tap against the alternatives
 	$(bin)/python -m benchmarks
 
 soak: .venv/.ready ## Try many more worlds, faults and moments to be killed at: SOAK=1000
-	SOAK=$(or $(SOAK),1000) $(bin)/pytest tests/reliability -m soak --numprocesses 8
+	SOAK=$(or $(SOAK),1000) $(bin)/pytest tests/reliability -m soak --numprocesses 16
 
 clean: ## Remove all that was set up or built
 	rm -rf .venv .venvs .meltano .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis \
