@@ -53,6 +53,8 @@ FATAL = {
 LASTING = {
     "status_429": "request limit is used up",
     "quota": "request limit is used up",
+    "cut": "broke off its answer after 3 tries",
+    "reset_amid": "broke off its answer after 3 tries",
 }
 """What a run says when a fault does not go away, if it is not the number of tries."""
 
