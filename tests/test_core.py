@@ -74,7 +74,11 @@ def test_a_credential_is_tried_with_a_request_a_stream() -> None:
         command(sandbox) as (arguments, env),
     ):
         done = subprocess.run(
-            [*arguments, "--test"], env=env, capture_output=True, check=False, text=True
+            [*arguments, "--test"],
+            env=env | {"PYTHONWARNINGS": "ignore:Python 3.10 reached its end of life"},
+            capture_output=True,
+            check=False,
+            text=True,
         )
         asked = len(sandbox.requests)
     assert (done.returncode, done.stderr) == (0, "")
