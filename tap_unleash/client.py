@@ -6,7 +6,7 @@ import random
 import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from functools import cached_property, partial
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -210,13 +210,7 @@ class UnleashStream(RESTStream[int]):
                         verify=True if session.verify is None else session.verify,
                         proxies=session.proxies,
                     ) as response:
-                        read = partial(
-                            response.raw.read,
-                            # What is decoded is copied, too.
-                            decode_content="Content-Encoding" in response.headers,
-                        )
-                        # The second look is for the end: it finds a body that was cut.
-                        body = read(MAX_BODY + 1) + read(1)
+                        body = response.raw.read(MAX_BODY + 1, decode_content=True)
                 except (requests.RequestException, HTTPError) as error:
                     self._no_answer(error, divisible=divisible)
                 self._measure(response, time.monotonic() - started)

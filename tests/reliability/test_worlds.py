@@ -41,7 +41,7 @@ PACE = IMPATIENT | {"gate.MAX_PAUSE": 0.005}
 """Constants of the tap: throttled at random, it learns the pace of its pauses."""
 
 PATIENCE = 300
-"""Seconds for a run, of which the slowest takes a tenth."""
+"""Seconds for a run, however busy the machine is."""
 
 SOAK = int(os.environ.get("SOAK", "0"))
 
