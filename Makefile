@@ -15,8 +15,8 @@ export XDG_STATE_HOME = $(CURDIR)/.meltano/state
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: .meltano/.ready ## Load a made-up account into a real PostgreSQL, twice, and check every row
-	$(bin)/python -m sandbox.demo
+demo: .meltano/.ready ## Load a synthetic account into a real PostgreSQL, twice, and check every row
+	$(bin)/python -m demo
 
 test: lint types tests ## Check style and types, and run all tests
 
@@ -25,7 +25,7 @@ lint: .venv/.ready
 	$(bin)/ruff format --check
 
 types: .venv/.ready
-	$(bin)/mypy $(wildcard tap_unleash sandbox tests benchmarks scripts)
+	$(bin)/mypy $(wildcard tap_unleash mock_api demo tests benchmarks scripts)
 
 tests: .meltano/.ready
 	$(bin)/pytest --numprocesses auto
@@ -33,7 +33,7 @@ tests: .meltano/.ready
 bench: .venv/.ready ## Measure this tap against the alternatives
 	$(bin)/python -m benchmarks
 
-soak: .venv/.ready ## Try many more worlds, faults and moments to be killed at: SOAK=1000
+soak: .venv/.ready ## Run many more randomized scenarios: SOAK=1000
 	SOAK=$(or $(SOAK),1000) $(bin)/pytest tests/reliability -m soak --numprocesses 16
 
 clean: ## Remove all that was set up or built
@@ -52,7 +52,7 @@ $(bin)/uv: constraints.txt
 	@touch $@
 
 .meltano/.ready: .venv/.ready meltano.yml
-	$(bin)/meltano --environment sandbox install
+	$(bin)/meltano --environment mock install
 	@touch $@
 
 include $(wildcard mk/*.mk)

@@ -1,6 +1,6 @@
 """The documented API from memory, as fast as one process of plain asyncio serves it.
 
-The sandbox would itself be what is measured, so the programs read from this server instead.
+The mock API would dominate the measurements, so the programs read from this server instead.
 Responses are built from rows that were encoded at the start, and each is built once.
 """
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from sandbox.pipeline import ROOT
+from demo.pipeline import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ from xml.etree import ElementTree as ET
 import psycopg
 import pytest
 
-from sandbox import Sandbox, World
-from sandbox.picture import draw
-from sandbox.pipeline import ROOT, Pipeline, instant
-from sandbox.postgres import postgres
+from demo.picture import draw
+from demo.pipeline import ROOT, Pipeline, instant
+from demo.postgres import postgres
+from mock_api import Account, MockAPI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +32,12 @@ Truth = list[dict[str, Any]]
 def loaded(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Pipeline, Truth]]:
-    world = World.generate(
+    account = Account.generate(
         rows=4000,
         start=datetime(2024, 2, 28, 12, tzinfo=timezone.utc),
         end=datetime(2024, 3, 1, 12, tzinfo=timezone.utc),
     )
-    with Sandbox(world) as api, postgres() as url:
+    with MockAPI(account) as api, postgres() as url:
         pipeline = Pipeline(tmp_path_factory.mktemp("project"), api.url, url)
         pipeline.run()
         yield pipeline, api.truth()

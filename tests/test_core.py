@@ -14,25 +14,25 @@ import pytest
 from reliability.runs import command
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
-from sandbox import Row, Sandbox, World
+from mock_api import Account, MockAPI, Row
 from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CATALOG = Path(__file__).with_name("catalog.json")
-CONFIG: dict[str, Any] = {"api_key": "sandbox"}
+CONFIG: dict[str, Any] = {"api_key": "mock"}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _live_sandbox() -> Iterator[None]:
+def _live_api() -> Iterator[None]:
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    world = World.generate(rows=100)
-    device_id = next(iter(world.devices))
-    (row,) = [*world.view(device_id, request=1)][-1:]
-    world.add(device_id, [Row({**row, "weather": "rain"})])
-    with Sandbox(world) as sandbox:
-        CONFIG["api_url"] = sandbox.url
+    account = Account.generate(rows=100)
+    device_id = next(iter(account.devices))
+    (row,) = [*account.view(device_id, request=1)][-1:]
+    account.add(device_id, [Row({**row, "weather": "rain"})])
+    with MockAPI(account) as api:
+        CONFIG["api_url"] = api.url
         yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -70,8 +70,8 @@ def tap(*args: str) -> str:
 
 def test_a_credential_is_tried_with_a_request_a_stream() -> None:
     with (
-        Sandbox(World.generate(devices=3, rows=2_000)) as sandbox,
-        command(sandbox) as (arguments, env),
+        MockAPI(Account.generate(devices=3, rows=2_000)) as api,
+        command(api) as (arguments, env),
     ):
         done = subprocess.run(
             [*arguments, "--test"],
@@ -80,7 +80,7 @@ def test_a_credential_is_tried_with_a_request_a_stream() -> None:
             check=False,
             text=True,
         )
-        asked = len(sandbox.requests)
+        asked = len(api.requests)
     assert (done.returncode, done.stderr) == (0, "")
     records = done.stdout.count('"RECORD"')
     assert (asked, records) == (4, 4)

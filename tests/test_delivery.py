@@ -15,7 +15,7 @@ import pytest
 import yaml
 from programs import run
 
-from sandbox import Sandbox, World
+from mock_api import Account, MockAPI
 from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.generate(devices=2, rows=30)) as server:
+def api() -> Iterator[MockAPI]:
+    with MockAPI(Account.generate(devices=2, rows=30)) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def settings(sandbox: Sandbox) -> dict[str, str]:
-    return {"TAP_UNLEASH_API_URL": sandbox.url, "TAP_UNLEASH_API_KEY": "sandbox"}
+def settings(api: MockAPI) -> dict[str, str]:
+    return {"TAP_UNLEASH_API_URL": api.url, "TAP_UNLEASH_API_KEY": "mock"}
 
 
 def records(output: str) -> int:
@@ -44,7 +44,7 @@ def records(output: str) -> int:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("installer", ["pipx", "uv tool"])
 def test_wheel_installs_as_a_program(
-    installer: str, tmp_path: Path, sandbox: Sandbox, settings: dict[str, str]
+    installer: str, tmp_path: Path, api: MockAPI, settings: dict[str, str]
 ) -> None:
     run(SCRIPTS / "uv", "build", "--wheel", "-o", tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
@@ -59,7 +59,7 @@ def test_wheel_installs_as_a_program(
     tap = programs / "tap-unleash"
     assert run(tap, "--version", cwd=tmp_path).startswith("tap-unleash v")
     output = run(tap, "--config", "ENV", cwd=tmp_path, **settings)
-    assert records(output) == len(sandbox.truth())
+    assert records(output) == len(api.truth())
 
 
 def test_workflows_and_dockerfiles_are_clean() -> None:
@@ -120,18 +120,18 @@ def build(name: str, root: Path) -> list[str]:
 
 
 def test_image_of_the_tap(
-    tmp_path: Path, sandbox: Sandbox, settings: dict[str, str]
+    tmp_path: Path, api: MockAPI, settings: dict[str, str]
 ) -> None:
     tap = build("Dockerfile", tmp_path)
     assert "0.1.0.dev0" in run(*tap, "--version", cwd=tmp_path)
     shutil.rmtree(tmp_path / "src")  # it is not in the image
     output = run(*tap, "--config", "ENV", cwd=tmp_path, **settings)
-    assert records(output) == len(sandbox.truth())
+    assert records(output) == len(api.truth())
 
 
 @pytest.mark.timeout(600)
 def test_image_of_meltano(
-    tmp_path: Path, sandbox: Sandbox, settings: dict[str, str]
+    tmp_path: Path, api: MockAPI, settings: dict[str, str]
 ) -> None:
     meltano = build("Dockerfile.meltano", tmp_path)
     (environment,) = (
@@ -142,4 +142,4 @@ def test_image_of_meltano(
     project = tmp_path / "project"
     run(*meltano, "run", "tap-unleash", "target-jsonl", cwd=project, **env)
     (file,) = project.glob("output/analytics*.jsonl")
-    assert len(file.read_text().splitlines()) == len(sandbox.truth())
+    assert len(file.read_text().splitlines()) == len(api.truth())

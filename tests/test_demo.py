@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from sandbox.pipeline import ROOT
+from demo.pipeline import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(600)
 @contextmanager
 def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-m", "sandbox.demo"],
+        [sys.executable, "-m", "demo"],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(folder), "COLUMNS": "200"},
         stdout=subprocess.PIPE,
@@ -100,7 +100,7 @@ def test_says_what_is_missing(tmp_path: Path) -> None:
 
 PATCHED = """
 import pathlib, sys
-from sandbox import demo, pipeline
+from demo import __main__ as demo, pipeline
 pipeline.ROOT = pathlib.Path(sys.argv[1])
 (pipeline.ROOT / "meltano.yml").touch()
 demo.main()

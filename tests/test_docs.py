@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox import Fault, Sandbox, World
+from mock_api import Account, Fault, MockAPI
 from scripts import reference
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def test_the_program_says_a_line_of_the_page(
     bookmarks: list[dict[str, Any]] | None,
 ) -> None:
     faults = (Fault.parse(f"kind={fault}"),) if fault else ()
-    with Sandbox(World.generate(rows=9), faults=faults) as sandbox:
-        settings = {"api_key": "sandbox", "api_url": sandbox.url, **config}
+    with MockAPI(Account.generate(rows=9), faults=faults) as api:
+        settings = {"api_key": "mock", "api_url": api.url, **config}
         given = {name: value for name, value in settings.items() if value}
         state = {"bookmarks": {"analytics": {"partitions": bookmarks or []}}}
         said = stderr(given, tmp_path, state)
@@ -163,7 +163,7 @@ def test_a_file_that_makes_no_sense_is_told_in_a_line(
     file.write_text(content)
     done = subprocess.run(
         [sys.executable, "-m", "tap_unleash", "--config=ENV", f"--{name}", file],
-        env=os.environ | {"TAP_UNLEASH_API_KEY": "sandbox"},
+        env=os.environ | {"TAP_UNLEASH_API_KEY": "mock"},
         capture_output=True,
         text=True,
         check=False,
@@ -220,16 +220,16 @@ def test_every_page_is_in_the_navigation() -> None:
         assert f": {page.relative_to(DOCS)}\n" in nav
 
 
-def test_sandboxes_of_the_page_start() -> None:
-    page = (DOCS / "sandbox.md").read_text()
+def test_mock_apis_of_the_page_start() -> None:
+    page = (DOCS / "mock-api.md").read_text()
     commands = re.findall(
-        r"^\.venv/bin/python -m sandbox (--port .*)$", page, re.MULTILINE
+        r"^\.venv/bin/python -m mock_api (--port .*)$", page, re.MULTILINE
     )
     assert len(commands) > 3
     for options in commands:
         free = options.replace("--port 8080", "--port 0").split()
         with subprocess.Popen(
-            [sys.executable, "-m", "sandbox", *free], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "mock_api", *free], stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout
             assert process.stdout.readline().startswith("http://127.0.0.1:")

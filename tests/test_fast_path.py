@@ -16,7 +16,7 @@ import pytest
 from singer_sdk import Stream
 from singer_sdk.streams._state import StreamStateManager
 
-from sandbox import Row, Sandbox, World
+from mock_api import Account, MockAPI, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,9 +29,9 @@ TIME_EXTRACTED = re.compile(rb',"time_extracted":"[^"]+"')
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    world = World.generate(devices=4, rows=700, seed=4)
-    with Sandbox(world, api_key=KEY, page_size=90) as server:
+def api() -> Iterator[MockAPI]:
+    account = Account.generate(devices=4, rows=700, seed=4)
+    with MockAPI(account, api_key=KEY, page_size=90) as server:
         odd: dict[str, Any] = {
             "class_name": 'a "quoted" \u2028 🚁',
             "count": 1.5,
@@ -47,11 +47,11 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def run(
-    program: str, sandbox: Sandbox, folder: Path, **settings: Any
+    program: str, api: MockAPI, folder: Path, **settings: Any
 ) -> tuple[bytes, list[str]]:
     config = folder / "config.json"
     config.write_text(
-        json.dumps({"api_key": KEY, "api_url": sandbox.url, **settings}),
+        json.dumps({"api_key": KEY, "api_url": api.url, **settings}),
         encoding="utf-8",
     )
     done = subprocess.run(
@@ -66,15 +66,15 @@ def run(
 
 @pytest.mark.parametrize("response_format", ["size_optimized", "tableau"])
 def test_records_are_the_same_byte_for_byte(
-    sandbox: Sandbox, tmp_path: Path, response_format: str
+    api: MockAPI, tmp_path: Path, response_format: str
 ) -> None:
-    fast, records = run(FAST, sandbox, tmp_path, response_format=response_format)
-    slow, _ = run(SLOW, sandbox, tmp_path, response_format=response_format)
-    assert len(records) == 1 + len(sandbox.truth())  # and the SCHEMA message
+    fast, records = run(FAST, api, tmp_path, response_format=response_format)
+    slow, _ = run(SLOW, api, tmp_path, response_format=response_format)
+    assert len(records) == 1 + len(api.truth())  # and the SCHEMA message
     assert fast == slow
 
 
-def test_batches_hold_the_same_records(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_batches_hold_the_same_records(api: MockAPI, tmp_path: Path) -> None:
     contents: list[list[dict[str, Any]]] = []
     for program in (FAST, SLOW):
         root = tmp_path / str(len(contents))
@@ -84,10 +84,10 @@ def test_batches_hold_the_same_records(sandbox: Sandbox, tmp_path: Path) -> None
             "storage": {"root": root.as_uri()},
             "batch_size": 400,
         }
-        output, _ = run(program, sandbox, root, batch_config=batch_config)
+        output, _ = run(program, api, root, batch_config=batch_config)
         contents.append(list(batched(output)))
     fast, slow = contents
-    assert len(fast) == len(sandbox.truth())
+    assert len(fast) == len(api.truth())
     assert fast == slow
 
 
@@ -110,12 +110,12 @@ def batched(output: bytes) -> Iterator[dict[str, Any]]:
     ids=["mapped", "dropped", "flattened"],
 )
 def test_what_it_does_not_handle_takes_the_loop(
-    sandbox: Sandbox, tmp_path: Path, settings: dict[str, Any]
+    api: MockAPI, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    fast, records = run(FAST, sandbox, tmp_path, **settings)
-    slow, _ = run(SLOW, sandbox, tmp_path, **settings)
-    plain, _ = run(FAST, sandbox, tmp_path)
-    assert len(records) == 1 + len(sandbox.truth())
+    fast, records = run(FAST, api, tmp_path, **settings)
+    slow, _ = run(SLOW, api, tmp_path, **settings)
+    plain, _ = run(FAST, api, tmp_path)
+    assert len(records) == 1 + len(api.truth())
     assert fast == slow != plain
 
 

@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator
 from programs import run
 from referencing import Registry, Resource
 
-from sandbox import Sandbox, World
+from mock_api import Account, MockAPI
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -77,10 +77,10 @@ def test_meltano_adds_and_runs_it(tmp_path: Path) -> None:
     listed = run(meltano, "config", "list", "tap-unleash", cwd=project, **quiet)
     assert "api_key [env: TAP_UNLEASH_API_KEY]" in listed
     rows = project / "output"
-    with Sandbox(World.generate(devices=3, rows=50)) as sandbox:
+    with MockAPI(Account.generate(devices=3, rows=50)) as api:
         config = {
-            "TAP_UNLEASH_API_URL": sandbox.url,
-            "TAP_UNLEASH_API_KEY": "sandbox",
+            "TAP_UNLEASH_API_URL": api.url,
+            "TAP_UNLEASH_API_KEY": "mock",
             "TARGET_JSONL_DESTINATION_PATH": str(rows),
         }
         run(
@@ -94,7 +94,7 @@ def test_meltano_adds_and_runs_it(tmp_path: Path) -> None:
         )
         (file,) = rows.glob("analytics*.jsonl")
         loaded = map(json.loads, file.read_text().splitlines())
-        truth = sandbox.truth()
+        truth = api.truth()
     own = {"record_id", "extra_fields"}
     assert sorted(map(sortable, truth)) == sorted(
         sortable({k: v for k, v in row.items() if k not in own}) for row in loaded

@@ -9,7 +9,7 @@ from typing import Any
 
 from reliability.runs import Table, row, run
 
-from sandbox import Row, Sandbox, World
+from mock_api import Account, MockAPI, Row
 
 IDENTIFYING = (
     "device_id",
@@ -30,8 +30,8 @@ def record_id(record: dict[str, Any], ordinal: int) -> str:
 
 
 def test_an_id_is_made_of_what_identifies_a_row_and_its_ordinal() -> None:
-    with Sandbox(World.generate(devices=3, rows=900), page_size=70) as sandbox:
-        records = run(sandbox).records()
+    with MockAPI(Account.generate(devices=3, rows=900), page_size=70) as api:
+        records = run(api).records()
     twins = defaultdict(list)
     for record in records:
         twins[tuple(record[name] for name in IDENTIFYING)].append(record)
@@ -53,15 +53,15 @@ def test_the_documented_row_keeps_its_id() -> None:
         "source_file_name": "W9d3f1bcad8e8abd-1597644023-17-Aug-20-06-00-23.mp4",
         "timestamp": "2020-08-17T06:16:45.000Z",
     }
-    with Sandbox(World({values["device_id"]: [Row(values)]})) as sandbox:
-        (record,) = run(sandbox).records()
+    with MockAPI(Account({values["device_id"]: [Row(values)]})) as api:
+        (record,) = run(api).records()
     assert record == {"record_id": "93ce1c9dcd6148b00662b6d64ca490ec", **values}
 
 
 def test_a_corrected_count_updates_its_row() -> None:
     table = Table()
     for count in (3, 4):
-        with Sandbox(World({"W": [Row(row("W", 0, count=count))]})) as sandbox:
-            table.load(run(sandbox).messages)
+        with MockAPI(Account({"W": [Row(row("W", 0, count=count))]})) as api:
+            table.load(run(api).messages)
     (held,) = table.values()
     assert held["count"] == 4

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import ROOT, Pipeline, compare
-from sandbox.postgres import postgres
+from demo.pipeline import ROOT, Pipeline, compare
+from demo.postgres import postgres
+from mock_api import Account, MockAPI
 from scripts.reference import tables
 
 if TYPE_CHECKING:
@@ -136,15 +136,15 @@ def test_readme_names_every_stream() -> None:
 
 def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
     settings = {"api_key": "ul_pat_mine", "start_date": "2024-01-31"}
-    with Sandbox(World.generate(rows=1), api_key="ul_pat_mine") as sandbox:
-        pipeline = Pipeline(tmp_path, sandbox.url, "postgresql://mine", settings)
+    with MockAPI(Account.generate(rows=1), api_key="ul_pat_mine") as api:
+        pipeline = Pipeline(tmp_path, api.url, "postgresql://mine", settings)
         prod = "--environment=prod"
         pipeline.meltano(prod, "invoke", "--no-install", "tap-unleash", "--test")
-        assert {exchange.status for exchange in sandbox.requests} == {200}
+        assert {exchange.status for exchange in api.requests} == {200}
     config = json.loads(pipeline.meltano(prod, "config", "print", "tap-unleash"))
     assert config == {
         "api_key": "*****",
-        "api_url": sandbox.url,
+        "api_url": api.url,
         "start_date": "2024-01-31",
         "lookback_minutes": 60,
         "response_format": "size_optimized",
@@ -155,16 +155,16 @@ def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_loads_postgres_whichever_endpoint_is_read(tmp_path: Path) -> None:
-    world = World.generate(rows=1500)
+    account = Account.generate(rows=1500)
     (first, second) = (tmp_path / "first", tmp_path / "second")
-    with postgres() as url, Sandbox(world, page_size=200) as sandbox:
+    with postgres() as url, MockAPI(account, page_size=200) as api:
         for folder, form in (first, "size_optimized"), (second, "tableau"):
             folder.mkdir()
             # Without the state of the first, the second reads everything again.
-            pipeline = Pipeline(folder, sandbox.url, url, {"response_format": form})
+            pipeline = Pipeline(folder, api.url, url, {"response_format": form})
             pipeline.run()
             rows = pipeline.rows()
-            assert compare(sandbox.truth(), rows) == (0, 0)
+            assert compare(api.truth(), rows) == (0, 0)
             assert len({row["record_id"] for row in rows}) == len(rows) == 4500
         assert pipeline.bookmarks().keys() == {row["device_id"] for row in rows}
         counts = {
@@ -176,7 +176,7 @@ def test_loads_postgres_whichever_endpoint_is_read(tmp_path: Path) -> None:
             "WHERE table_schema = 'unleash' AND table_name = 'analytics' "
             "AND column_name NOT LIKE '\\_sdc\\_%'"
         )
-    assert counts == {"devices": 4, "sessions": len(world.session_ids())}
+    assert counts == {"devices": 4, "sessions": len(account.session_ids())}
     assert {column["column_name"]: column["data_type"] for column in columns} == {
         "record_id": "text",
         "device_id": "text",

@@ -13,8 +13,8 @@ from zipfile import ZipFile
 import pytest
 from programs import run
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import ROOT
+from demo.pipeline import ROOT
+from mock_api import Account, MockAPI
 
 UV = Path(sys.executable).with_name("uv")
 PRODUCT = {
@@ -98,15 +98,15 @@ def test_readme_commands_do_what_it_says(tmp_path: Path) -> None:
     assert " install .\n" in script
     assert '"your key"' in script
     script = script.replace(" install .\n", ' install "$CLONE"\n')
-    script = script.replace('"your key"', "sandbox")
+    script = script.replace('"your key"', "mock")
     shutil.copy(ROOT / "constraints.txt", tmp_path)
-    with Sandbox(World.generate(rows=100)) as sandbox:
+    with MockAPI(Account.generate(rows=100)) as api:
         run(
             *("bash", "-euc", script),
             cwd=tmp_path,
             CLONE=str(ROOT),
             PATH=f"{tmp_path / 'bin'}:{UV.parent}:{os.environ['PATH']}",
-            TAP_UNLEASH_API_URL=sandbox.url,
+            TAP_UNLEASH_API_URL=api.url,
             UV_CONSTRAINT="constraints.txt",
             UV_PYTHON=sys.executable,
             UV_TOOL_BIN_DIR=str(tmp_path / "bin"),

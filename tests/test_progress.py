@@ -11,13 +11,13 @@ import termios
 
 from reliability.runs import command, run
 
-from sandbox import Sandbox, World
+from mock_api import Account, MockAPI
 
 
 def test_a_log_says_how_far_the_run_is() -> None:
-    with Sandbox(World.generate(devices=4, rows=50)) as sandbox:
-        result = run(sandbox, constants={"progress.LOG_INTERVAL": 0}, loglevel="INFO")
-        rows = len(sandbox.truth())
+    with MockAPI(Account.generate(devices=4, rows=50)) as api:
+        result = run(api, constants={"progress.LOG_INTERVAL": 0}, loglevel="INFO")
+        rows = len(api.truth())
     lines = [line for line in result.err.splitlines() if " devices done, " in line]
     assert len(lines) == 4
     assert f"4 of 4 devices done, {rows} rows, " in lines[-1]
@@ -26,21 +26,21 @@ def test_a_log_says_how_far_the_run_is() -> None:
 
 
 def test_a_short_run_has_no_such_line() -> None:
-    with Sandbox(World.generate(devices=2, rows=5)) as sandbox:
-        assert " devices done, " not in run(sandbox, loglevel="INFO").err
+    with MockAPI(Account.generate(devices=2, rows=5)) as api:
+        assert " devices done, " not in run(api, loglevel="INFO").err
 
 
 def test_a_terminal_shows_a_bar() -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
     with (
-        Sandbox(World.generate(devices=4, rows=1000), page_size=100) as sandbox,
-        command(sandbox) as (arguments, env),
+        MockAPI(Account.generate(devices=4, rows=1000), page_size=100) as api,
+        command(api) as (arguments, env),
     ):
         subprocess.run(
             arguments, env=env, stdout=subprocess.DEVNULL, stderr=theirs, check=True
         )
-        rows = len(sandbox.truth())
+        rows = len(api.truth())
     shown = os.read(ours, 65536).decode()
     os.close(theirs)
     os.close(ours)

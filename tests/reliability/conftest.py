@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "soak: takes long; SOAK says how many worlds are tried"
+        "markers", "soak: takes long; SOAK says the number of scenarios"
     )

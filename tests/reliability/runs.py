@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from sandbox import Sandbox
+    from mock_api import MockAPI
 
 _PROGRAM = """
 import atexit, json, os, sys
@@ -169,7 +169,7 @@ def assert_truth(table: Table, truth: Counter[Cells]) -> None:
 
 @contextmanager
 def command(
-    sandbox: Sandbox | str,
+    api: MockAPI | str,
     *,
     state: dict[str, Any] | None = None,
     catalog: dict[str, Any] | None = None,
@@ -178,12 +178,12 @@ def command(
     **settings: Any,
 ) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The command line and environment of a run, while its files exist."""
-    url = sandbox if isinstance(sandbox, str) else sandbox.url
+    url = api if isinstance(api, str) else api.url
     program = (
         ["-c", _PROGRAM, json.dumps(constants)] if constants else ["-m", "tap_unleash"]
     )
     with TemporaryDirectory() as folder:
-        config = {"api_key": "sandbox", "api_url": url, **settings}
+        config = {"api_key": "mock", "api_url": url, **settings}
         arguments = [sys.executable, *program]
         files = {"config": config, "state": state, "catalog": catalog}
         for name, content in files.items():
@@ -194,9 +194,9 @@ def command(
         yield arguments, os.environ | {"TAP_UNLEASH_LOGLEVEL": loglevel}
 
 
-def run(sandbox: Sandbox | str, *, timeout: float = 120, **options: Any) -> Run:
+def run(api: MockAPI | str, *, timeout: float = 120, **options: Any) -> Run:
     """Run the tap to its end."""
-    with command(sandbox, **options) as (arguments, env):
+    with command(api, **options) as (arguments, env):
         done = subprocess.run(
             arguments, env=env, capture_output=True, timeout=timeout, check=False
         )
@@ -204,12 +204,10 @@ def run(sandbox: Sandbox | str, *, timeout: float = 120, **options: Any) -> Run:
 
 
 @contextmanager
-def started(
-    sandbox: Sandbox | str, **options: Any
-) -> Iterator[subprocess.Popen[bytes]]:
+def started(api: MockAPI | str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start the tap; nothing of its output is read ahead of the test."""
     with (
-        command(sandbox, **options) as (arguments, env),
+        command(api, **options) as (arguments, env),
         subprocess.Popen(
             arguments,
             env=env,
@@ -221,9 +219,9 @@ def started(
         yield process
 
 
-def run_until(sandbox: Sandbox, byte: int, **options: Any) -> Run:
+def run_until(api: MockAPI, byte: int, **options: Any) -> Run:
     """Run the tap and kill it as soon as so many bytes of its output were read."""
-    with started(sandbox, **options) as process:
+    with started(api, **options) as process:
         out = read(process.stdout, byte)
         process.kill()
         process.wait()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mock_api import Account, MockAPI, Row
 from reliability.runs import Table, assert_one_line, assert_truth, expected, row, run
-from sandbox import Row, Sandbox, World
 
 DEVICES = ("Wbusy", "Wties", "Wsparse", "Wsilent")
 FEW_PAGES = {"reader.MAX_PAGES": 4}
@@ -17,7 +17,7 @@ FEW_PAGES = {"reader.MAX_PAGES": 4}
 
 
 @cache
-def world() -> World:
+def account() -> Account:
     """Rows everywhere that a seam may lie, in groups that are equal to the letter."""
     busy = [
         row("Wbusy", second / 8, class_name=name, frame_number=second)
@@ -32,21 +32,21 @@ def world() -> World:
     ]
     sparse = [row("Wsparse", 86_400 * 30 * month) for month in range(-8, 8)]
     devices = {"Wbusy": busy, "Wties": ties, "Wsparse": sparse, "Wsilent": []}
-    return World({name: map(Row, rows) for name, rows in devices.items()})
+    return Account({name: map(Row, rows) for name, rows in devices.items()})
 
 
 def table_of(
     *, page_size: int, settings: dict[str, Any], **options: Any
 ) -> tuple[Table, int]:
-    with Sandbox(world(), page_size=page_size, **options) as sandbox:
-        result = run(sandbox, constants=FEW_PAGES, **settings)
+    with MockAPI(account(), page_size=page_size, **options) as api:
+        result = run(api, constants=FEW_PAGES, **settings)
         assert (result.code, result.err) == (0, "")
         table = Table()
         table.load(result.messages)
-        assert_truth(table, expected(sandbox.truth()))
+        assert_truth(table, expected(api.truth()))
     # Nothing twice, at no seam: an upserting target would hide it.
     assert len(result.records()) == len(table)
-    return table, len(sandbox.requests)
+    return table, len(api.requests)
 
 
 @cache
@@ -99,8 +99,8 @@ def test_rows_in_another_order_in_every_answer_are_not_lost() -> None:
     # A second with more rows than a page holds cannot be read then, and that is said.
     table, _ = table_of(page_size=24, order="reshuffled", settings={})
     assert table == reference()
-    with Sandbox(world(), page_size=8, order="reshuffled") as sandbox:
-        result = run(sandbox, constants=FEW_PAGES)
+    with MockAPI(account(), page_size=8, order="reshuffled") as api:
+        result = run(api, constants=FEW_PAGES)
     assert "change whenever they are read" in assert_one_line(result)
     seen = Table()
     seen.load(result.messages)
@@ -110,11 +110,11 @@ def test_rows_in_another_order_in_every_answer_are_not_lost() -> None:
 @pytest.mark.parametrize("bounds", ["closed", "open", "left-open", "right-open"])
 def test_start_and_end_are_part_of_what_is_read(bounds: str) -> None:
     start, end = "2024-05-01T00:00:00.999Z", "2024-05-01T00:00:02.000Z"
-    with Sandbox(world(), page_size=3, bounds=bounds) as sandbox:
-        result = run(sandbox, constants=FEW_PAGES, start_date=start, end_date=end)
+    with MockAPI(account(), page_size=3, bounds=bounds) as api:
+        result = run(api, constants=FEW_PAGES, start_date=start, end_date=end)
         assert (result.code, result.err) == (0, "")
         table = Table()
         table.load(result.messages)
-        rows = [row for row in sandbox.truth() if start <= row["timestamp"] <= end]
+        rows = [row for row in api.truth() if start <= row["timestamp"] <= end]
         assert len(rows) > 10
         assert_truth(table, expected(rows))

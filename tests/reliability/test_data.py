@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from mock_api import Account, MockAPI, Row
 from reliability.runs import (
     EVERY_SLICE,
     START,
@@ -22,7 +23,6 @@ from reliability.runs import (
     row,
     run,
 )
-from sandbox import Row, Sandbox, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +32,13 @@ MICROSECONDS = int(START.timestamp()) * 10**6
 FEW_PAGES = {"reader.MAX_PAGES": 3}
 
 
-def read(world: World, **options: Any) -> list[Run]:
-    """Read a world in both formats, which must be the same."""
+def read(account: Account, **options: Any) -> list[Run]:
+    """Read an account in both formats, which must be the same."""
     results = []
     for response_format in FORMATS:
-        with Sandbox(world, page_size=3) as sandbox:
+        with MockAPI(account, page_size=3) as api:
             result = run(
-                sandbox,
+                api,
                 constants=FEW_PAGES,
                 response_format=response_format,
                 **options,
@@ -52,22 +52,24 @@ def read(world: World, **options: Any) -> list[Run]:
     return results
 
 
-def values(world: World, column: str) -> list[Any]:
+def values(account: Account, column: str) -> list[Any]:
     """The values of a column, in time order, and what was kept beside it."""
-    records = sorted(read(world)[0].records(), key=lambda r: str(r["timestamp"]))
+    records = sorted(read(account)[0].records(), key=lambda r: str(r["timestamp"]))
     return [
         (r[column], r["extra_fields"][column]) if "extra_fields" in r else r[column]
         for r in records
     ]
 
 
-def column_of(column: str, sent: Sequence[Any]) -> World:
+def column_of(column: str, sent: Sequence[Any]) -> Account:
     """A device whose rows, a second apart, have these values, sent to the letter."""
     raw = [
         msgspec.Raw(value.encode()) if isinstance(value, str) else value
         for value in sent
     ]
-    return World({"Wa": [Row(row("Wa", n, **{column: v})) for n, v in enumerate(raw)]})
+    return Account(
+        {"Wa": [Row(row("Wa", n, **{column: v})) for n, v in enumerate(raw)]}
+    )
 
 
 def test_a_column_that_appears_amid_the_pages_is_kept_and_told_once() -> None:
@@ -75,8 +77,8 @@ def test_a_column_that_appears_amid_the_pages_is_kept_and_told_once() -> None:
     for number, late in enumerate(rows[13:]):
         late["zone"] = {"name": "Nørd", "corners": [[0, 1.5], [number, None]]}
         late["speed"] = None if number % 2 else number
-    world = World({"Wa": map(Row, rows)})
-    for result in read(world, loglevel="WARNING"):
+    account = Account({"Wa": map(Row, rows)})
+    for result in read(account, loglevel="WARNING"):
         table = Table()
         table.load(result.messages)
         assert_truth(table, expected(rows))
@@ -124,8 +126,8 @@ FORMS = {
 def test_an_instant_has_one_form_and_a_row_one_id_in_whatever_form_it_came() -> None:
     def read_form(form: str) -> dict[str, Any]:
         sent = Row(row("Wa", 0, timestamp=form), MICROSECONDS)
-        with Sandbox(World({"Wa": [sent]})) as sandbox:
-            (record,) = run(sandbox).records()
+        with MockAPI(Account({"Wa": [sent]})) as api:
+            (record,) = run(api).records()
         return record
 
     ids = set()
@@ -145,19 +147,19 @@ def test_microseconds_survive_seams_and_bookmarks(bounds: str) -> None:
         row("Wa", 0, timestamp=f"2024-05-01T00:00:{n // 20:02}.{n % 20 * 50250:06}Z")
         for n in range(400)
     ]
-    world = World({"Wa": [Row(r) for r in rows for _ in range(2)]})
-    with Sandbox(world, page_size=7, bounds=bounds) as sandbox:
+    account = Account({"Wa": [Row(r) for r in rows for _ in range(2)]})
+    with MockAPI(account, page_size=7, bounds=bounds) as api:
         table = Table()
         first = run(
-            sandbox,
+            api,
             constants=FEW_PAGES | EVERY_SLICE,
             end_date="2024-05-01T00:00:09.502Z",
         )
-        again = run(sandbox, constants=FEW_PAGES, state=first.state, lookback_minutes=0)
+        again = run(api, constants=FEW_PAGES, state=first.state, lookback_minutes=0)
         for result in (first, again):
             assert (result.code, result.err) == (0, "")
             table.load(result.messages)
-        assert_truth(table, expected(sandbox.truth()))
+        assert_truth(table, expected(api.truth()))
     assert again.bookmarks() == {"Wa": canonical(rows[-1]["timestamp"])}
 
 
@@ -167,7 +169,7 @@ def test_timestamps_that_look_wrong_go_out_and_move_no_bookmark_too_far() -> Non
         Row(row("Wa", 0, timestamp=text), MICROSECONDS + number * 10**6)
         for number, text in enumerate(times)
     ]
-    for result in read(World({"Wa": rows}), end_date=at(10)):
+    for result in read(Account({"Wa": rows}), end_date=at(10)):
         assert {r["timestamp"] for r in result.records()} == set(times)
         assert result.bookmarks()["Wa"] <= at(10)
 
@@ -190,8 +192,8 @@ def test_a_row_without_a_time_ends_the_run_and_its_place_is_said(sent: str) -> N
     rows = [Row(row("Wa", second)) for second in range(6)]
     bad = row("Wa", 4, timestamp=msgspec.Raw(sent.encode()))
     rows[4] = Row(bad, MICROSECONDS + 4 * 10**6)
-    with Sandbox(World({"Wa": rows}), page_size=3) as sandbox:
-        line = assert_one_line(run(sandbox))
+    with MockAPI(Account({"Wa": rows}), page_size=3) as api:
+        line = assert_one_line(run(api))
     assert "Row 2 of page 2 of device 'Wa'" in line
 
 
@@ -207,7 +209,7 @@ def test_texts_of_any_kind_and_length_arrive() -> None:
         row("Wa", n, source_file_name=text, class_name=text[:50], note=text)
         for n, text in enumerate(texts)
     ]
-    for result in read(World({"Wa": map(Row, rows)})):
+    for result in read(Account({"Wa": map(Row, rows)})):
         table = Table()
         table.load(result.messages)
         assert_truth(table, expected(rows))
@@ -215,7 +217,7 @@ def test_texts_of_any_kind_and_length_arrive() -> None:
 
 def test_the_character_that_postgresql_refuses_is_spelled_out() -> None:
     sent = row("Wa", 0, source_file_name="a\0b", class_name="\0", tags={"\0": ["\0c"]})
-    for result in read(World({"Wa": [Row(sent)]})):
+    for result in read(Account({"Wa": [Row(sent)]})):
         (record,) = result.records()
         assert record["source_file_name"] == r"a\u0000b"
         assert record["class_name"] == r"\u0000"
@@ -227,8 +229,8 @@ ODD += ["Gerät-港口-🚁", "version", "devices", "sessions", "tableau", "anal
 
 
 def test_devices_may_be_called_anything() -> None:
-    world = World({name: [Row(row(name, n)) for n in range(4)] for name in ODD})
-    for result in read(world):
+    account = Account({name: [Row(row(name, n)) for n in range(4)] for name in ODD})
+    for result in read(account):
         assert Counter(r["device_id"] for r in result.records()) == dict.fromkeys(
             ODD, 4
         )
@@ -242,12 +244,12 @@ def test_a_device_that_is_removed_amid_the_run_takes_no_other_with_it(
     rows = {
         name: [row(name, second) for second in range(30)] for name in ("Wa", "Wb", "Wc")
     }
-    world = World(
+    account = Account(
         {name: map(Row, of_device) for name, of_device in rows.items()},
         removed={"Wb": 5},
     )
-    with Sandbox(world, page_size=3, unknown_device=unknown_device) as sandbox:
-        result = run(sandbox, constants=FEW_PAGES, loglevel="WARNING")
+    with MockAPI(account, page_size=3, unknown_device=unknown_device) as api:
+        result = run(api, constants=FEW_PAGES, loglevel="WARNING")
     assert result.code == 0, result.err
     assert ("Wb" in result.err) == (unknown_device != "empty")
     table = Table()
@@ -258,19 +260,19 @@ def test_a_device_that_is_removed_amid_the_run_takes_no_other_with_it(
 
 
 def test_a_device_listed_twice_is_read_once() -> None:
-    world = World(
+    account = Account(
         {"Wa": [Row(row("Wa", n)) for n in range(9)], "Wb": []},
         listed=["Wa", "Wb", "Wa", "Wa"],
         sessions=["1", "2", "1"],
     )
-    for result in read(world):
+    for result in read(account):
         assert len(result.records()) == 9
         assert [r["device_id"] for r in result.records("devices")] == ["Wa", "Wb"]
         assert [r["session_id"] for r in result.records("sessions")] == ["1", "2"]
 
 
 def test_an_account_without_devices_has_no_rows() -> None:
-    for result in read(World({})):
+    for result in read(Account({})):
         assert {m["stream"] for m in result.messages if m["type"] == "SCHEMA"} == {
             "analytics",
             "devices",
@@ -284,29 +286,29 @@ def test_rows_that_come_late_within_the_lookback_are_in_the_next_run(
     response_format: str,
 ) -> None:
     rows = [Row(row("Wa", 60 * minute)) for minute in range(200)]
-    with Sandbox(World({"Wa": rows}), page_size=10) as sandbox:
+    with MockAPI(Account({"Wa": rows}), page_size=10) as api:
         options: dict[str, Any] = {
             "constants": FEW_PAGES,
             "response_format": response_format,
         }
-        first = run(sandbox, **options)
-        before = len(sandbox.requests)
+        first = run(api, **options)
+        before = len(api.requests)
         # New to the device, equal to the letter to an old one, and one beside it.
         late = [
             row("Wa", 60 * 150.5),
             row("Wa", 60 * 160),
             row("Wa", 60 * 160, count=9),
         ]
-        sandbox.add("Wa", map(Row, late))
-        second = run(sandbox, state=first.state, **options)
+        api.add("Wa", map(Row, late))
+        second = run(api, state=first.state, **options)
         table = Table()
         for result in (first, second):
             assert (result.code, result.err) == (0, "")
             table.load(result.messages)
-        assert_truth(table, expected(sandbox.truth()))
+        assert_truth(table, expected(api.truth()))
         since = {
             int(r.path.split("/")[-3])
-            for r in sandbox.requests[before:]
+            for r in api.requests[before:]
             if "/Wa/" in r.path
         }
     assert min(since) == (MICROSECONDS // 1000) + 60_000 * (199 - 60) - 1
@@ -323,26 +325,26 @@ def test_rows_inserted_while_their_range_is_paged_cost_no_other_and_invent_none(
             Row(row("Wa", second), after_requests=after + n)
             for n, second in enumerate((0, 0.5, 7, 7, 19, 30))
         ]
-        with Sandbox(
-            World({"Wa": old + new}),
+        with MockAPI(
+            Account({"Wa": old + new}),
             page_size=5,
             order=order,
             tableau_form=tableau_form,
-        ) as sandbox:
+        ) as api:
             table = Table()
             options: dict[str, Any] = {
                 "constants": {"reader.MAX_PAGES": 20},
                 "concurrency": 2,
             }
-            first = run(sandbox, response_format="tableau", **options)
+            first = run(api, response_format="tableau", **options)
             assert (first.code, first.err) == (0, "")
             table.load(first.messages)
             there = table.rows()
             assert not expected(r.values for r in old) - there
             assert not there - expected(r.values for r in old + new)
-            sandbox.state.visits["Wa"] += 100
+            api.state.visits["Wa"] += 100
             second = run(
-                sandbox, response_format="size_optimized", state=first.state, **options
+                api, response_format="size_optimized", state=first.state, **options
             )
             assert (second.code, second.err) == (0, "")
             table.load(second.messages)

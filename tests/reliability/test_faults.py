@@ -14,6 +14,8 @@ from typing import Any, get_args
 
 import pytest
 
+from mock_api import Account, Fault, MockAPI, Row
+from mock_api.faults import Kind
 from reliability.runs import (
     EVERY_SLICE,
     IMPATIENT,
@@ -28,15 +30,13 @@ from reliability.runs import (
     run,
     started,
 )
-from sandbox import Fault, Row, Sandbox, World
-from sandbox.faults import Kind
 from tap_unleash import client
 
 FORMATS = {"size_optimized": "analytics", "tableau": "tableau"}
-"""The response formats, and what the sandbox calls their endpoints."""
+"""The response formats, and what the mock API calls their endpoints."""
 
 LISTS = {"api_version": "version", "devices": "devices", "sessions": "sessions"}
-"""The other streams, and what the sandbox calls theirs."""
+"""The other streams, and what the mock API calls theirs."""
 
 FATAL = {
     "status_400": "did not understand",
@@ -74,10 +74,10 @@ WINDOW: dict[str, Any] = {"start_date": at(-1), "end_date": at(SPAN)}
 
 
 @cache
-def world() -> World:
+def account() -> Account:
     long = [row("Wlong", s, frame_number=f) for s in range(SPAN) for f in (1, 1)]
     brief = [row("Wbrief", s) for s in range(0, SPAN, 9)]
-    return World({"Wlong": map(Row, long), "Wbrief": map(Row, brief)})
+    return Account({"Wlong": map(Row, long), "Wbrief": map(Row, brief)})
 
 
 @cache
@@ -93,12 +93,12 @@ def catalog() -> dict[str, Any]:
     return found
 
 
-def try_it(*faults: Fault, response_format: str, **options: Any) -> tuple[Run, Sandbox]:
+def try_it(*faults: Fault, response_format: str, **options: Any) -> tuple[Run, MockAPI]:
     constants = {"reader.MAX_PAGES": 3} | EVERY_SLICE | options.pop("constants")
     timeout = 2 if any("stall" in fault.kind for fault in faults) else 20
-    with Sandbox(world(), page_size=9, faults=faults) as sandbox:
+    with MockAPI(account(), page_size=9, faults=faults) as api:
         result = run(
-            sandbox,
+            api,
             catalog=catalog(),
             constants=constants,
             response_format=response_format,
@@ -106,7 +106,7 @@ def try_it(*faults: Fault, response_format: str, **options: Any) -> tuple[Run, S
             **WINDOW,
             **options,
         )
-    return result, sandbox
+    return result, api
 
 
 def assert_complete(result: Run, table: Table) -> None:
@@ -122,12 +122,12 @@ def assert_complete(result: Run, table: Table) -> None:
 
 
 def truth() -> Any:  # noqa: ANN401
-    return expected(Sandbox(world()).truth())
+    return expected(MockAPI(account()).truth())
 
 
-def struck(sandbox: Sandbox, where: str) -> bool:
+def struck(api: MockAPI, where: str) -> bool:
     """Whether requests for an endpoint came again, as they do after a fault."""
-    paths = [r.path for r in sandbox.requests if where in r.path]
+    paths = [r.path for r in api.requests if where in r.path]
     return len(paths) > len(set(paths))
 
 
@@ -136,14 +136,12 @@ def passes(kind: Kind, response_format: str) -> None:
     if (kind, response_format) == ("short_row", "tableau"):
         return
     fault = Fault(kind=kind, times=1 if kind in DIVIDING else 2, seconds=4)
-    result, sandbox = try_it(
-        fault, response_format=response_format, constants=IMPATIENT
-    )
+    result, api = try_it(fault, response_format=response_format, constants=IMPATIENT)
     assert_complete(result, Table())
     lists = {} if kind in OF_PAGES | HARMLESS else LISTS
-    assert all(struck(sandbox, where) for where in lists.values())
+    assert all(struck(api, where) for where in lists.values())
     harmless = kind in HARMLESS or (kind, response_format) in ALSO_DOCUMENTED
-    assert harmless or struck(sandbox, "/Wlong/")
+    assert harmless or struck(api, "/Wlong/")
 
 
 def lasts(kind: Kind, stream: str, response_format: str) -> None:
@@ -170,7 +168,7 @@ def lasts(kind: Kind, stream: str, response_format: str) -> None:
     assert marks or where == "devices"
     safe = [
         row
-        for row in Sandbox(world()).truth()
+        for row in MockAPI(account()).truth()
         if row["timestamp"] <= marks.get(row["device_id"], "")
     ]
     assert not expected(safe) - rows
@@ -232,11 +230,11 @@ def test_no_form_of_retry_after_is_too_much(kind: Kind) -> None:
         fault = Fault(kind=kind, where="", until=3, retry_after=encoded)
         # Absurd waits are cut to this one; the run would not end otherwise.
         constants = IMPATIENT | {"client.MAX_RETRY_AFTER": 1.5}
-        result, sandbox = try_it(
+        result, api = try_it(
             fault, response_format="size_optimized", constants=constants
         )
         assert_complete(result, Table())
-        assert [r.status for r in sandbox.requests[:3]] == [int(kind[-3:])] * 3
+        assert [r.status for r in api.requests[:3]] == [int(kind[-3:])] * 3
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(try_form, RETRY_AFTER))
@@ -247,9 +245,9 @@ def test_patience_outlasts_a_quota_that_is_counted_by_the_minute() -> None:
         min(2**tries, client.MAX_WAIT) / 2 for tries in range(client.MAX_TRIES - 1)
     )
     assert max(waits) > 60
-    with Sandbox(world(), page_size=9, rate_limit=5, rate_window=1) as sandbox:
-        result = run(sandbox, catalog=catalog())
-    assert 429 in {r.status for r in sandbox.requests}
+    with MockAPI(account(), page_size=9, rate_limit=5, rate_window=1) as api:
+        result = run(api, catalog=catalog())
+    assert 429 in {r.status for r in api.requests}
     assert_complete(result, Table())
 
 
@@ -268,11 +266,11 @@ def test_less_is_asked_for_where_more_cannot_be_answered(
     limits: dict[str, Any], status: int
 ) -> None:
     for response_format in FORMATS:
-        with Sandbox(world(), **{"page_size": 3, **limits}) as sandbox:
+        with MockAPI(account(), **{"page_size": 3, **limits}) as api:
             result = run(
-                sandbox, catalog=catalog(), response_format=response_format, **WINDOW
+                api, catalog=catalog(), response_format=response_format, **WINDOW
             )
-        assert status in {r.status for r in sandbox.requests}
+        assert status in {r.status for r in api.requests}
         assert_complete(result, Table())
 
 
@@ -287,21 +285,21 @@ def test_a_server_that_cannot_be_reached_ends_the_run_in_one_line() -> None:
 @pytest.mark.parametrize("amid_the_run", [False, True])
 def test_a_server_that_comes_back_is_waited_for(amid_the_run: bool) -> None:  # noqa: FBT001
     constants = EVERY_SLICE | {"reader.MAX_PAGES": 3, "client.MAX_WAIT": 0.5}
-    with Sandbox(world(), page_size=1, latency=0.01) as sandbox:
+    with MockAPI(account(), page_size=1, latency=0.01) as api:
         options = {"catalog": catalog(), "constants": constants, **WINDOW}
         if not amid_the_run:
-            sandbox.stop()
+            api.stop()
         with (
-            started(sandbox, loglevel="WARNING", **options) as process,
+            started(api, loglevel="WARNING", **options) as process,
         ):
             assert process.stdout is not None
             assert process.stderr is not None
             out = b""
             while amid_the_run and b'"STATE"' not in out:
                 out += process.stdout.readline()
-            sandbox.stop()
+            api.stop()
             while b"trying again" not in process.stderr.readline():
                 pass
-            sandbox.start()
+            api.start()
             rest, _ = process.communicate()
     assert_complete(Run(process.returncode, out + rest, ""), Table())

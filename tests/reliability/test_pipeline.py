@@ -13,9 +13,9 @@ import psutil
 import psycopg
 import pytest
 
-from sandbox import Fault, Sandbox, World
-from sandbox.pipeline import MeltanoError, Pipeline, compare
-from sandbox.postgres import postgres
+from demo.pipeline import MeltanoError, Pipeline, compare
+from demo.postgres import postgres
+from mock_api import Account, Fault, MockAPI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,18 +84,18 @@ def crash_database(pipeline: Pipeline, loading: Future[None]) -> None:
 def test_what_dies_amid_a_load_costs_no_row(
     harm: Harm, database: str, tmp_path: Path
 ) -> None:
-    world = World.generate(devices=3, rows=12_000)
+    account = Account.generate(devices=3, rows=12_000)
     # The last device is not answered at once, so that the load cannot be over too soon.
     stall = Fault(
-        kind="stall", where=f"/{list(world.devices)[-1]}/", until=1, seconds=40
+        kind="stall", where=f"/{list(account.devices)[-1]}/", until=1, seconds=40
     )
-    with Sandbox(world, faults=(stall,)) as sandbox, ThreadPoolExecutor(1) as pool:
-        pipeline = Pipeline(tmp_path, sandbox.url, database)
+    with MockAPI(account, faults=(stall,)) as api, ThreadPoolExecutor(1) as pool:
+        pipeline = Pipeline(tmp_path, api.url, database)
         loading = pool.submit(pipeline.run)
         harm(pipeline, loading)
         with pytest.raises(MeltanoError):
             loading.result()
 
         pipeline.run()
-        assert compare(sandbox.truth(), pipeline.rows()) == (0, 0)
-        assert set(pipeline.bookmarks()) == set(world.devices)
+        assert compare(api.truth(), pipeline.rows()) == (0, 0)
+        assert set(pipeline.bookmarks()) == set(account.devices)

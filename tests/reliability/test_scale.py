@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mock_api import Account, Fault, MockAPI
 from reliability.runs import EVERY_SLICE, command, run
-from sandbox import Fault, Sandbox, World
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.faults import Kind
+    from mock_api.faults import Kind
 
 MEGABYTE = 2**20
 
@@ -40,13 +40,13 @@ def test_work_and_state_are_linear_in_devices(
     devices: int, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PEAK_MEMORY", str(tmp_path / "peak"))
-    with Sandbox(World.generate(devices=devices, rows=rows)) as sandbox:
+    with MockAPI(Account.generate(devices=devices, rows=rows)) as api:
         result = run(
-            sandbox, constants={"reader.MAX_PAGES": 100}, concurrency=16, timeout=1200
+            api, constants={"reader.MAX_PAGES": 100}, concurrency=16, timeout=1200
         )
         assert (result.code, result.err) == (0, "")
-        assert len(sandbox.requests) == devices + 2
-        assert len(result.records()) == len(sandbox.truth())
+        assert len(api.requests) == devices + 2
+        assert len(result.records()) == len(api.truth())
     states = [
         line
         for line in result.out.splitlines(keepends=True)
@@ -63,8 +63,8 @@ def read_long_history(rows: int, path: Path) -> tuple[int, Counter[bytes]]:
     found: Counter[bytes] = Counter()
     ids = set()
     with (
-        Sandbox(World.generate(devices=1, rows=rows)) as sandbox,
-        command(sandbox, constants=EVERY_SLICE) as (arguments, env),
+        MockAPI(Account.generate(devices=1, rows=rows)) as api,
+        command(api, constants=EVERY_SLICE) as (arguments, env),
         subprocess.Popen(
             arguments,
             env=env | {"PEAK_MEMORY": str(path)},
@@ -101,7 +101,7 @@ def test_memory_is_flat_however_long_the_history(
     for rows in (short, long):
         peak, found = read_long_history(rows, tmp_path / "peak")
         assert found[b"RECORD"] == rows + 1 + len(
-            World.generate(devices=1, rows=rows).session_ids()
+            Account.generate(devices=1, rows=rows).session_ids()
         )
         assert found[b"STATE"] > rows / 110_000
         peaks.append(peak)
@@ -116,8 +116,8 @@ def test_a_body_without_end_takes_no_memory_without_end(
 ) -> None:
     monkeypatch.setenv("PEAK_MEMORY", str(tmp_path / "peak"))
     fault = Fault(kind=kind, where=where)
-    with Sandbox(World.generate(devices=1), faults=(fault,)) as sandbox:
-        result = run(sandbox, constants={"reader.MAX_PAGES": 100})
+    with MockAPI(Account.generate(devices=1), faults=(fault,)) as api:
+        result = run(api, constants={"reader.MAX_PAGES": 100})
     assert result.code == 1
     assert "64 MiB" in result.err
     assert peak_of(tmp_path / "peak") < 300 * MEGABYTE

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mock_api import Account, Fault, MockAPI, Row
 from reliability.runs import (
     SHORT_OF_TRIES,
     Run,
@@ -24,13 +25,12 @@ from reliability.runs import (
     row,
     run,
 )
-from sandbox import Fault, Row, Sandbox, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.faults import Kind
+    from mock_api.faults import Kind
 
 KEYS = ["hunter2-Sup3rS3cret", "ul_pat_hunter2Sup3rS3cret"]
 
@@ -40,8 +40,8 @@ def assert_secret(result: Run) -> None:
         assert "hunter2" not in text
 
 
-def world() -> World:
-    return World({"Wa": [Row(row("Wa", second)) for second in range(9)]})
+def account() -> Account:
+    return Account({"Wa": [Row(row("Wa", second)) for second in range(9)]})
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -53,10 +53,10 @@ def test_no_log_message_or_state_holds_the_credential(
     key: str, kind: Kind | None
 ) -> None:
     faults = (Fault(kind=kind, where="/Wa/"),) if kind else ()
-    with Sandbox(world(), api_key=key, faults=faults) as sandbox:
-        result = run(sandbox, constants=SHORT_OF_TRIES, api_key=key, loglevel="DEBUG")
-        sent = {r.headers.get("x-api-key") for r in sandbox.requests}
-        bearer = {r.headers.get("authorization") for r in sandbox.requests}
+    with MockAPI(account(), api_key=key, faults=faults) as api:
+        result = run(api, constants=SHORT_OF_TRIES, api_key=key, loglevel="DEBUG")
+        sent = {r.headers.get("x-api-key") for r in api.requests}
+        bearer = {r.headers.get("authorization") for r in api.requests}
     assert result.code == (1 if kind else 0)
     assert "DEBUG" in result.err
     assert_secret(result)
@@ -64,7 +64,7 @@ def test_no_log_message_or_state_holds_the_credential(
     token = key.startswith("ul_pat_")
     assert sent == {None if token else key}
     assert bearer == {f"Bearer {key}" if token else None}
-    assert not [r for r in sandbox.requests if "hunter2" in r.path]
+    assert not [r for r in api.requests if "hunter2" in r.path]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -87,9 +87,9 @@ def test_no_log_message_or_state_holds_the_credential(
 def test_no_complaint_about_the_settings_holds_the_credential(
     key: str, settings: dict[str, Any]
 ) -> None:
-    with Sandbox(world(), api_key=key) as sandbox:
+    with MockAPI(account(), api_key=key) as api:
         options = {"api_key": key, **settings}
-        with command(sandbox, loglevel="DEBUG", **options) as (arguments, env):
+        with command(api, loglevel="DEBUG", **options) as (arguments, env):
             done = subprocess.run(arguments, env=env, capture_output=True, check=False)
     result = Run(done.returncode, done.stdout, done.stderr.decode())
     assert result.code == 1
@@ -114,15 +114,15 @@ def test_about_does_not_tell_the_credential(form: list[str]) -> None:
 @pytest.mark.parametrize("where", ["devices", "sessions", "analytics"])
 def test_a_redirect_is_refused_and_the_credential_stays(where: str) -> None:
     with (
-        Sandbox(world()) as other,
-        Sandbox(
-            world(),
+        MockAPI(account()) as other,
+        MockAPI(
+            account(),
             faults=(
                 Fault(kind="redirect", where=where, location=f"{other.url}/devices"),
             ),
-        ) as sandbox,
+        ) as api,
     ):
-        line = assert_one_line(run(sandbox))
+        line = assert_one_line(run(api))
     assert "redirects to another address" in line
     assert "api_url" in line
     assert not other.requests
@@ -135,17 +135,15 @@ HOSTILE += ["http://evil.example/", "@evil.example", "Wa/1/2/3?", "a\tb", "{0}",
 @pytest.mark.parametrize("response_format", ["size_optimized", "tableau"])
 def test_no_id_bends_an_address(response_format: str) -> None:
     def try_id(hostile: str) -> None:
-        with Sandbox(World({hostile: [], "Wa": []})) as sandbox:
-            result = run(sandbox, response_format=response_format)
-        paths = {r.path for r in sandbox.requests}
+        with MockAPI(Account({hostile: [], "Wa": []})) as api:
+            result = run(api, response_format=response_format)
+        paths = {r.path for r in api.requests}
         paths -= {"/v1/analytics/devices", "/v1/analytics/sessions"}
         deep = 6 if response_format == "size_optimized" else 7
         assert paths
         assert {path.count("/") for path in paths} == {deep}
         assert all(path.startswith("/v1/analytics/") for path in paths)
-        assert {r.headers["host"] for r in sandbox.requests} == {
-            sandbox.url.split("/")[2]
-        }
+        assert {r.headers["host"] for r in api.requests} == {api.url.split("/")[2]}
         # The server finds a control character in an id invalid, which is an answer.
         assert result.code == ("\t" in hostile), result.err
 
@@ -155,10 +153,10 @@ def test_no_id_bends_an_address(response_format: str) -> None:
 
 def test_an_id_with_line_ends_forges_no_header_and_no_message() -> None:
     forged = 'Wa\r\nx-evil: 1\r\n\r\n{"type": "STATE", "value": {"forged": 1}}\n'
-    with Sandbox(World({forged: []}, sessions=[forged])) as sandbox:
-        result = run(sandbox)
+    with MockAPI(Account({forged: []}, sessions=[forged])) as api:
+        result = run(api)
     assert result.code == 1
-    assert not any("x-evil" in r.headers for r in sandbox.requests)
+    assert not any("x-evil" in r.headers for r in api.requests)
     assert not [m for m in result.messages if "forged" in m.get("value", {})]
     (line,) = result.err.splitlines()
     assert "found a parameter invalid" in line
@@ -167,9 +165,9 @@ def test_an_id_with_line_ends_forges_no_header_and_no_message() -> None:
 def test_no_text_of_the_server_becomes_a_message_of_its_own() -> None:
     forged = '"}\n{"type": "STATE", "value": {"forged": 1}}\n\u2028\u0085'
     sent = row("Wa", 0, class_name=forged, model_id=forged, **{forged: forged})
-    names = World({"Wa": [Row(sent)]}, sessions=[forged])
-    with Sandbox(names) as sandbox:
-        result = run(sandbox)
+    names = Account({"Wa": [Row(sent)]}, sessions=[forged])
+    with MockAPI(names) as api:
+        result = run(api)
         table = Table()
         table.load(result.messages)
         assert_truth(table, expected([sent]))

@@ -9,6 +9,7 @@ from typing import IO
 
 import pytest
 
+from mock_api import Account, Fault, MockAPI
 from reliability.runs import (
     EVERY_SLICE,
     Run,
@@ -20,7 +21,6 @@ from reliability.runs import (
     run,
     started,
 )
-from sandbox import Fault, Sandbox, World
 
 LONG = 60.0
 """Seconds until a run that does not end is given up."""
@@ -31,27 +31,27 @@ CONSTANTS = EVERY_SLICE | {"reader.MAX_PAGES": 5}
 
 
 @cache
-def world() -> World:
+def account() -> Account:
     """More rows than a pipe holds, by far."""
-    return World.generate(devices=3, rows=3_000)
+    return Account.generate(devices=3, rows=3_000)
 
 
-def assert_gone_on_with(sandbox: Sandbox, broken: Run) -> None:
+def assert_gone_on_with(api: MockAPI, broken: Run) -> None:
     """What came out is true, what the state passed is there, and the rest follows."""
     table = Table()
     table.load(broken.messages)
-    truth = expected(sandbox.truth())
+    truth = expected(api.truth())
     assert 0 < len(table) < truth.total()
     assert not table.rows() - truth
     marks = broken.bookmarks()
     assert marks
     safe = [
         row
-        for row in sandbox.truth()
+        for row in api.truth()
         if row["timestamp"] <= marks.get(row["device_id"], "")
     ]
     assert not expected(safe) - table.rows()
-    again = run(sandbox, state=broken.state, lookback_minutes=0)
+    again = run(api, state=broken.state, lookback_minutes=0)
     assert (again.code, again.err) == (0, "")
     table.load(again.messages)
     assert_truth(table, truth)
@@ -67,9 +67,9 @@ def rest_of(stream: IO[bytes] | None) -> bytes:
 def test_a_signal_amid_the_run_ends_it_with_state(
     number: signal.Signals, after: int
 ) -> None:
-    with Sandbox(world(), page_size=50) as sandbox:
+    with MockAPI(account(), page_size=50) as api:
         with (
-            started(sandbox, constants={"reader.MAX_PAGES": 5}) as process,
+            started(api, constants={"reader.MAX_PAGES": 5}) as process,
         ):
             out = read(process.stdout, after)
             process.send_signal(number)
@@ -79,7 +79,7 @@ def test_a_signal_amid_the_run_ends_it_with_state(
         # The one STATE so far: none was due by the clock.
         assert broken.out.endswith(b"\n")
         assert broken.messages[-1]["type"] == "STATE"
-        assert_gone_on_with(sandbox, broken)
+        assert_gone_on_with(api, broken)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -87,8 +87,8 @@ def test_a_signal_amid_a_write_tears_no_message(
     unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    with Sandbox(world()) as sandbox:
-        with started(sandbox) as process:
+    with MockAPI(account()) as api:
+        with started(api) as process:
             assert process.stdout is not None
             # So small a pipe that the tap is amid a write nearly all the time.
             fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
@@ -104,9 +104,9 @@ def test_a_signal_amid_a_write_tears_no_message(
 def test_a_signal_is_obeyed_though_nobody_reads_the_output(
     number: signal.Signals,
 ) -> None:
-    with Sandbox(world(), page_size=50) as sandbox:
+    with MockAPI(account(), page_size=50) as api:
         with (
-            started(sandbox, constants=CONSTANTS) as process,
+            started(api, constants=CONSTANTS) as process,
         ):
             # The pipe holds a tenth of what follows.
             out = read(process.stdout, 100_000)
@@ -114,7 +114,7 @@ def test_a_signal_is_obeyed_though_nobody_reads_the_output(
             assert process.wait(LONG) == CODES[number]
             out += rest_of(process.stdout)
             assert rest_of(process.stderr) == b""
-        assert_gone_on_with(sandbox, Run(CODES[number], out, ""))
+        assert_gone_on_with(api, Run(CODES[number], out, ""))
 
 
 @pytest.mark.parametrize("number", CODES)
@@ -123,8 +123,8 @@ def test_a_signal_is_obeyed_while_the_server_keeps_the_tap_waiting(
 ) -> None:
     stalls = Fault(kind="stall", where="analytics", seconds=LONG * 2)
     with (
-        Sandbox(world(), faults=(stalls,)) as sandbox,
-        started(sandbox) as process,
+        MockAPI(account(), faults=(stalls,)) as api,
+        started(api) as process,
     ):
         out = read(process.stdout, 500)
         process.send_signal(number)
@@ -137,8 +137,8 @@ def test_a_signal_is_obeyed_while_the_server_keeps_the_tap_waiting(
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_a_pipe_that_is_closed_early_ends_the_run_in_one_line(size: int) -> None:
     with (
-        Sandbox(world(), page_size=50) as sandbox,
-        started(sandbox) as process,
+        MockAPI(account(), page_size=50) as api,
+        started(api) as process,
     ):
         read(process.stdout, size)
         assert process.stdout is not None

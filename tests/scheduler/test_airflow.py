@@ -17,9 +17,9 @@ import psutil
 import pytest
 import requests
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import ROOT, Pipeline, compare
-from sandbox.postgres import postgres
+from demo.pipeline import ROOT, Pipeline, compare
+from demo.postgres import postgres
+from mock_api import Account, MockAPI
 from scheduler.workers import requests_of_worker
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def kill_a_worker(shard: str) -> None:
 def test_shards_and_years_equal_the_truth_though_a_worker_is_killed(
     tmp_path: Path,
 ) -> None:
-    world = World.generate(
+    account = Account.generate(
         devices=16,
         rows=3000,
         start=datetime(2022, 7, 1, tzinfo=timezone.utc),
@@ -154,14 +154,14 @@ def test_shards_and_years_equal_the_truth_though_a_worker_is_killed(
     (home := tmp_path / "airflow").mkdir()
     with (
         postgres() as url,
-        Sandbox(world, page_size=50, latency=0.2) as api,
+        MockAPI(account, page_size=50, latency=0.2) as api,
     ):
         pipeline = Pipeline(project, api.url, url)
         with airflow(
             home,
             MELTANO_PROJECT_ROOT=str(project),
             MELTANO_STATE_BACKEND_URI=(tmp_path / "state").as_uri(),
-            TAP_UNLEASH_API_KEY="sandbox",
+            TAP_UNLEASH_API_KEY="mock",
             TAP_UNLEASH_API_URL=api.url,
             TARGET_POSTGRES_SQLALCHEMY_URL=url.replace("://", "+psycopg://"),
             UNLEASH_SHARDS="4",
@@ -180,7 +180,7 @@ def test_shards_and_years_equal_the_truth_though_a_worker_is_killed(
             assert sorted(task["try_number"] for task in tasks) == [*[1] * 11, 2]
             assert compare(api.truth(), pipeline.rows()) == (0, 0)
 
-            api.world.grow(100)
+            api.account.grow(100)
             scheduler.wait(scheduler.trigger("unleash"))
             assert compare(api.truth(), pipeline.rows()) == (0, 0)
             assert api.max_in_flight > 4

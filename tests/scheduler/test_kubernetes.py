@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import ROOT, Pipeline, compare
-from sandbox.postgres import postgres
+from demo.pipeline import ROOT, Pipeline, compare
+from demo.postgres import postgres
+from mock_api import Account, MockAPI
 from scheduler.workers import requests_of_worker
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Pod:
         self.environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(folder),
-            "TAP_UNLEASH_API_KEY": "sandbox",
+            "TAP_UNLEASH_API_KEY": "mock",
             "TAP_UNLEASH_API_URL": api,
             "TARGET_POSTGRES_SQLALCHEMY_URL": database.replace("://", "+psycopg://"),
             "MELTANO_STATE_BACKEND_URI": state.as_uri(),
@@ -91,7 +91,7 @@ def test_workers_together_load_the_truth_though_one_is_killed(tmp_path: Path) ->
     with ExitStack() as stack:
         url = stack.enter_context(postgres())
         api = stack.enter_context(
-            Sandbox(World.generate(devices=16, rows=3000), page_size=250, latency=0.2)
+            MockAPI(Account.generate(devices=16, rows=3000), page_size=250, latency=0.2)
         )
 
         def pod(name: str) -> Pod:
@@ -116,4 +116,4 @@ def test_workers_together_load_the_truth_though_one_is_killed(tmp_path: Path) ->
             assert {path.name.rpartition(":")[2] for path in state.iterdir()} == {
                 f"shard-{number}-of-4" for number in range(1, 5)
             }
-            api.world.grow(100)
+            api.account.grow(100)

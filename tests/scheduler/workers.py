@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from tap_unleash.streams import shard_of
 
 if TYPE_CHECKING:
-    from sandbox import Sandbox
+    from mock_api import MockAPI
 
 
-def requests_of_worker(worker: int, api: Sandbox) -> int:
+def requests_of_worker(worker: int, api: MockAPI) -> int:
     """Count the pages that this one of four workers has asked for."""
     devices = [path.split("/")[3] for request in api.requests if (path := request.path)]
     return sum(shard_of(name, 4) == worker for name in devices if name.startswith("W"))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import sandbox.postgres
+import demo.postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    with sandbox.postgres.postgres() as url:
+    with demo.postgres.postgres() as url:
         yield url

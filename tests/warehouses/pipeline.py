@@ -43,7 +43,7 @@ class Project:
         self.environment = {
             "MELTANO_CLI_LOG_LEVEL": "info",
             "NO_COLOR": "1",
-            "TAP_UNLEASH_API_KEY": "sandbox",
+            "TAP_UNLEASH_API_KEY": "mock",
         }
 
     def meltano(self, *arguments: str, **environment: str) -> str:

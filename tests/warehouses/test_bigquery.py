@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import compare
+from demo.pipeline import compare
+from mock_api import Account, MockAPI
 from warehouses.pipeline import Project, program
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_table_equals_the_truth(tmp_path: Path) -> None:
     meltano = Project(
         project, "warehouses/bigquery.yml", target_bigquery=loader
     ).meltano
-    with Sandbox(World.generate(rows=1000)) as sandbox, emulator(data) as warehouse:
+    with MockAPI(Account.generate(rows=1000)) as api, emulator(data) as warehouse:
 
         def query(sql: str) -> list[dict[str, Any]]:
             found = subprocess.run(
@@ -107,15 +107,15 @@ def test_table_equals_the_truth(tmp_path: Path) -> None:
 
         environment = {
             "BIGQUERY_EMULATOR_HOST": warehouse,
-            "TAP_UNLEASH_API_URL": sandbox.url,
+            "TAP_UNLEASH_API_URL": api.url,
         }
         meltano("run", "tap-unleash", "target-bigquery", **environment)
-        assert compare(sandbox.truth(), analytics()) == (0, 0)
-        sandbox.world.grow(300)
-        sandbox.world.grow(100, late_minutes=30)
+        assert compare(api.truth(), analytics()) == (0, 0)
+        api.account.grow(300)
+        api.account.grow(100, late_minutes=30)
         meltano("run", "tap-unleash", "target-bigquery", **environment)
         loaded = analytics()
-        assert compare(sandbox.truth(), loaded) == (0, 0)
+        assert compare(api.truth(), loaded) == (0, 0)
         assert len({row["record_id"] for row in loaded}) == len(loaded) == 4200
         types = {
             column["column_name"]: column["data_type"]

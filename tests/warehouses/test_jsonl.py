@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import compare
+from demo.pipeline import compare
+from mock_api import Account, MockAPI
 from warehouses.pipeline import Project, program
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def test_lines_equal_the_truth(tmp_path: Path) -> None:
             for line in file.read_text().splitlines()
         ]
 
-    with Sandbox(World.generate(rows=2000)) as sandbox:
-        api = {"TAP_UNLEASH_API_URL": sandbox.url}
-        project.meltano("run", "tap-unleash", "target-jsonl", **api)
-        assert compare(sandbox.truth(), lines()) == (0, 0)
-        sandbox.world.grow(500)
-        project.meltano("run", "tap-unleash", "target-jsonl", **api)
+    with MockAPI(Account.generate(rows=2000)) as api:
+        env = {"TAP_UNLEASH_API_URL": api.url}
+        project.meltano("run", "tap-unleash", "target-jsonl", **env)
+        assert compare(api.truth(), lines()) == (0, 0)
+        api.account.grow(500)
+        project.meltano("run", "tap-unleash", "target-jsonl", **env)
         loaded = {line["record_id"]: line for line in lines()}
-        assert compare(sandbox.truth(), loaded.values()) == (0, 0)
+        assert compare(api.truth(), loaded.values()) == (0, 0)
         assert len(lines()) > len(loaded)

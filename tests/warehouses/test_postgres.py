@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import compare
+from demo.pipeline import compare
+from mock_api import Account, MockAPI
 from warehouses.pipeline import Project, program
 
 if TYPE_CHECKING:
@@ -64,22 +64,22 @@ def test_table_equals_the_truth(
         "warehouses/postgres.yml",
         target_postgres=program("target-postgres", "target-postgres"),
     )
-    with Sandbox(World.generate(rows=2000)) as sandbox:
+    with MockAPI(Account.generate(rows=2000)) as api:
         environment = {
-            "TAP_UNLEASH_API_URL": sandbox.url,
+            "TAP_UNLEASH_API_URL": api.url,
             "TARGET_POSTGRES_SQLALCHEMY_URL": postgres.replace("://", "+psycopg://"),
         }
         project.meltano("run", tap, target, **environment)
-        assert compare(sandbox.truth(), analytics_of(postgres)) == (0, 0)
-        sandbox.world.grow(500)
-        sandbox.world.grow(100, late_minutes=30)
+        assert compare(api.truth(), analytics_of(postgres)) == (0, 0)
+        api.account.grow(500)
+        api.account.grow(100, late_minutes=30)
         project.meltano("run", tap, target, **environment)
         loaded = analytics_of(postgres)
-        assert compare(sandbox.truth(), loaded) == (0, 0)
+        assert compare(api.truth(), loaded) == (0, 0)
         assert len({row["record_id"] for row in loaded}) == len(loaded) == 7800
         assert {row["_sdc_deleted_at"] for row in loaded} == {None}
         with psycopg.connect(postgres) as connection:
             assert connection.execute(
                 "SELECT count(*) FROM unleash.sessions"
-            ).fetchall() == [(len(sandbox.world.session_ids()),)]
+            ).fetchall() == [(len(api.account.session_ids()),)]
     assert columns_of(postgres, "analytics") == TYPES

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sandbox import Sandbox, World
-from sandbox.pipeline import compare
+from demo.pipeline import compare
+from mock_api import Account, MockAPI
 from warehouses.pipeline import Project, program
 
 EMULATED = Path(__file__).with_name("emulated_snowflake.py")
@@ -57,19 +57,19 @@ def test_table_equals_the_truth(tmp_path: Path, tap: str) -> None:
             for row in query("SELECT * FROM RAW.UNLEASH.ANALYTICS")
         ]
 
-    with Sandbox(World.generate(rows=1000)) as sandbox:
+    with MockAPI(Account.generate(rows=1000)) as api:
         environment = {
             "EMULATED_SNOWFLAKE": str(databases),
-            "TAP_UNLEASH_API_URL": sandbox.url,
+            "TAP_UNLEASH_API_URL": api.url,
             "TARGET_SNOWFLAKE_PASSWORD": "none",
         }
         meltano("run", tap, "target-snowflake", **environment)
-        assert compare(sandbox.truth(), analytics()) == (0, 0)
-        sandbox.world.grow(300)
-        sandbox.world.grow(100, late_minutes=30)
+        assert compare(api.truth(), analytics()) == (0, 0)
+        api.account.grow(300)
+        api.account.grow(100, late_minutes=30)
         meltano("run", tap, "target-snowflake", **environment)
         loaded = analytics()
-        assert compare(sandbox.truth(), loaded) == (0, 0)
+        assert compare(api.truth(), loaded) == (0, 0)
         assert len({row["record_id"] for row in loaded}) == len(loaded) == 4200
     columns = query(
         "SELECT * FROM RAW.information_schema.columns WHERE table_name = 'ANALYTICS'"

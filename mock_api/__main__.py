@@ -1,4 +1,4 @@
-"""Serve the documented Unleash live Analytics API on localhost, with made-up data."""
+"""Serve the documented Unleash live Analytics API on localhost, with synthetic data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from sandbox import Fault, Options, Sandbox, World
-from sandbox.world import END, START
+from mock_api import Account, Fault, MockAPI, Options
+from mock_api.account import END, START
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -24,7 +24,7 @@ def _moment(text: str) -> datetime:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sandbox",
+        prog="python -m mock_api",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -71,9 +71,9 @@ def main() -> None:
         options = Options(**given)
     except ValidationError as error:
         parser.error(str(error))
-    world = World.generate(**extent, seed=options.seed)
-    with Sandbox(world, **place, **vars(options)) as sandbox:
-        print(sandbox.url, flush=True)
+    account = Account.generate(**extent, seed=options.seed)
+    with MockAPI(account, **place, **vars(options)) as api:
+        print(api.url, flush=True)
         stopped.wait()
 
 

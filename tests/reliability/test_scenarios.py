@@ -1,6 +1,6 @@
-"""Random worlds, faults and kills: at the end the table is the truth, always.
+"""Random scenarios, faults and kills: at the end the table is the truth, always.
 
-`SOAK=1000 python -m pytest tests/reliability -m soak` runs so many worlds more.
+`SOAK=1000 python -m pytest tests/reliability -m soak` runs that many more scenarios.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
+from mock_api import Account, Fault, MockAPI, Row
 from reliability.runs import (
     IMPATIENT,
     Table,
@@ -26,16 +27,15 @@ from reliability.runs import (
     run,
     run_until,
 )
-from sandbox import Fault, Row, Sandbox, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.faults import Kind
+    from mock_api.faults import Kind
 
 T = TypeVar("T")
 
-WORLDS_OF_A_PART = 13
+SCENARIOS_PER_PART = 13
 PARTS = 4
 PACE = IMPATIENT | {"gate.MAX_PAUSE": 0.005}
 """Constants of the tap: throttled at random, it learns the pace of its pauses."""
@@ -70,7 +70,7 @@ TRANSIENT: list[Kind] = [
 
 @dataclass
 class Scenario:
-    """A world, how its server answers, and what happens to the tap."""
+    """An account, how its server answers, and what happens to the tap."""
 
     seed: int
     names: list[str]
@@ -126,7 +126,7 @@ def scenarios() -> st.SearchStrategy[Scenario]:
     kill = st.integers(0, 100).map(lambda percent: percent / 100)
     return st.builds(
         Scenario,
-        # Hypothesis alone likes small worlds, in which little can go wrong.
+        # Hypothesis alone likes small scenarios, in which little can go wrong.
         seed=st.integers(0, 2**32),
         names=choices(["Wa", "Wb", "Wc"], ["Wa", "Wb"], ["Wa"]),
         sudden=st.booleans(),
@@ -167,7 +167,7 @@ def scenarios() -> st.SearchStrategy[Scenario]:
     )
 
 
-def step(scenario: Scenario, sandbox: Sandbox, kill: float | None, **more: Any) -> int:
+def step(scenario: Scenario, api: MockAPI, kill: float | None, **more: Any) -> int:
     """Run once, load what was complete on the pipe, and return the exit code."""
     output = 3_000 + 350 * sum(map(len, scenario.devices.values()))
     options = {
@@ -177,9 +177,9 @@ def step(scenario: Scenario, sandbox: Sandbox, kill: float | None, **more: Any) 
         **more,
     }
     result = (
-        run(sandbox, timeout=PATIENCE, **options)
+        run(api, timeout=PATIENCE, **options)
         if kill is None
-        else run_until(sandbox, int(kill * output), **options)
+        else run_until(api, int(kill * output), **options)
     )
     note(f"kill {kill}: {result.code}, {len(result.out)} bytes, {result.err!r}")
     assert "Traceback" not in result.err
@@ -192,41 +192,41 @@ def step(scenario: Scenario, sandbox: Sandbox, kill: float | None, **more: Any) 
     return result.code
 
 
-def read(scenario: Scenario, sandbox: Sandbox, kills: list[float], **more: Any) -> None:
+def read(scenario: Scenario, api: MockAPI, kills: list[float], **more: Any) -> None:
     """Run, be killed and start again, until a run succeeds."""
     for kill in kills:
-        step(scenario, sandbox, kill, **more)
+        step(scenario, api, kill, **more)
     for _ in range(20):
-        if step(scenario, sandbox, None, **more) == 0:
+        if step(scenario, api, None, **more) == 0:
             return
     msg = "no run succeeds"
     raise AssertionError(msg)
 
 
 def check(scenario: Scenario) -> None:
-    with Sandbox(World(scenario.devices), **scenario.options) as sandbox:
-        there_from_the_start = expected(sandbox.truth())
-        read(scenario, sandbox, scenario.kills)
-        there_at_the_end = expected(sandbox.truth())
+    with MockAPI(Account(scenario.devices), **scenario.options) as api:
+        there_from_the_start = expected(api.truth())
+        read(scenario, api, scenario.kills)
+        there_at_the_end = expected(api.truth())
         rows = scenario.table.rows()
         assert not there_from_the_start - rows, "lost"
         assert not rows - there_at_the_end, "invented"
 
         # Now every row appears, and more come late.
         for name, late in scenario.late.items():
-            sandbox.state.visits[name] += 1000
-            sandbox.add(name, late)
+            api.state.visits[name] += 1000
+            api.add(name, late)
         read(
             scenario,
-            sandbox,
+            api,
             scenario.kills_of_the_last_run,
             lookback_minutes=EVERYTHING,
         )
-        assert_truth(scenario.table, expected(sandbox.truth()))
+        assert_truth(scenario.table, expected(api.truth()))
 
 
-def check_worlds(count: int, number: int) -> None:
-    """Check so many worlds; those of a number are the same in every run."""
+def check_scenarios(count: int, number: int) -> None:
+    """Check that many scenarios; those of a number are the same in every run."""
     profile = settings(
         max_examples=count,
         deadline=None,
@@ -239,11 +239,11 @@ def check_worlds(count: int, number: int) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_table_is_the_truth_whatever_happens(part: int) -> None:
-    check_worlds(WORLDS_OF_A_PART, part)
+    check_scenarios(SCENARIOS_PER_PART, part)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("part", range(PARTS, PARTS - (-SOAK // WORLDS_OF_A_PART)))
+@pytest.mark.parametrize("part", range(PARTS, PARTS - (-SOAK // SCENARIOS_PER_PART)))
 def test_soak(part: int) -> None:
-    check_worlds(WORLDS_OF_A_PART, part)
+    check_scenarios(SCENARIOS_PER_PART, part)

@@ -1,4 +1,4 @@
-"""What the sandbox answers, as a client without a library reads it."""
+"""What the mock API answers, as a client without a library reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from sandbox import Options, Row, Sandbox, World
+from mock_api import Account, MockAPI, Options, Row
 
 if TYPE_CHECKING:
     from http.client import HTTPMessage
@@ -63,18 +63,18 @@ class Reply(NamedTuple):
 
 
 def ask(
-    sandbox: Sandbox,
+    api: MockAPI,
     path: str,
     *,
     method: str = "GET",
     headers: dict[str, str] | None = None,
     body: str | None = None,
 ) -> Reply:
-    address = urlsplit(sandbox.url)
+    address = urlsplit(api.url)
     if not path.startswith("/v1"):
         path = f"/v1/analytics/{path}"
     if headers is None:
-        headers = {"x-api-key": sandbox.state.options.api_key}
+        headers = {"x-api-key": api.state.options.api_key}
     with closing(HTTPConnection(address.netloc, timeout=10)) as connection:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -85,11 +85,11 @@ def at(milliseconds: int, **values: object) -> Row:
     return Row(PERSON | {"count": milliseconds} | values, milliseconds * 1000)
 
 
-def read(sandbox: Sandbox, path: str, form: str = "") -> list[dict[str, Any]]:
+def read(api: MockAPI, path: str, form: str = "") -> list[dict[str, Any]]:
     rows, page, total = [], 0, 1
     while page < total:
         page += 1
-        got = ask(sandbox, f"{form}{path}/{page}").json()
+        got = ask(api, f"{form}{path}/{page}").json()
         total = got["total_num_pages"]
         rows += [
             row if form else dict(zip(got["keys"], row, strict=True))
@@ -103,7 +103,7 @@ def compact(documented: str) -> bytes:
 
 
 def test_answers_as_the_documentation_does() -> None:
-    size_optimized = World(
+    size_optimized = Account(
         {
             ID: [
                 Row(PERSON),
@@ -118,17 +118,17 @@ def test_answers_as_the_documentation_does() -> None:
             ]
         }
     )
-    with Sandbox(size_optimized) as sandbox:
+    with MockAPI(size_optimized) as api:
         # The documented example of one row has from and to equal.
-        reply = ask(sandbox, f"{ID}/1597630129000/1597630129000/1")
+        reply = ask(api, f"{ID}/1597630129000/1597630129000/1")
         assert reply.body == compact(SIZE_OPTIMIZED)
         assert reply.headers["content-type"] == "application/json"
-        assert ask(sandbox, "version").body == b'{"1.0.1"}'
-        assert ask(sandbox, "devices").body == b'["Wabcdb35be35bb72"]'
-        assert ask(sandbox, "sessions").body == b'["1597622730877","1597622730878"]'
-        reply = ask(sandbox, "version", headers={"x-api-key": "none"})
+        assert ask(api, "version").body == b'{"1.0.1"}'
+        assert ask(api, "devices").body == b'["Wabcdb35be35bb72"]'
+        assert ask(api, "sessions").body == b'["1597622730877","1597622730878"]'
+        reply = ask(api, "version", headers={"x-api-key": "none"})
         assert reply[::2] == (403, b'{"message":"Forbidden"}')
-    tableau = World(
+    tableau = Account(
         {
             ID: [
                 Row(PERSON),
@@ -136,8 +136,8 @@ def test_answers_as_the_documentation_does() -> None:
             ]
         }
     )
-    with Sandbox(tableau) as sandbox:
-        assert ask(sandbox, f"tableau/{ID}/{EVER}/1").body == compact(TABLEAU)
+    with MockAPI(tableau) as api:
+        assert ask(api, f"tableau/{ID}/{EVER}/1").body == compact(TABLEAU)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_answers_as_the_documentation_does() -> None:
     ],
 )
 def test_credential(key: str, headers: dict[str, str], status: int) -> None:
-    with Sandbox(api_key=key) as sandbox:
+    with MockAPI(api_key=key) as api:
         for path in ("version", "devices", "sessions", "x/1/2/3", "tableau/x/1/2/3"):
             expected = status if status == 403 or "/" not in path else 422
-            assert ask(sandbox, path, headers=headers).status == expected
-        assert sandbox.requests[0].headers.items() >= {
+            assert ask(api, path, headers=headers).status == expected
+        assert api.requests[0].headers.items() >= {
             (name.lower(), value) for name, value in headers.items()
         }
 
@@ -188,8 +188,8 @@ def test_credential(key: str, headers: dict[str, str], status: int) -> None:
 )
 @pytest.mark.parametrize("form", ["", "tableau/"])
 def test_validation(path: str, named: str, form: str) -> None:
-    with Sandbox() as sandbox:
-        reply = ask(sandbox, form + path)
+    with MockAPI() as api:
+        reply = ask(api, form + path)
     assert reply.status == 422
     assert list(reply.json()) == ["message"]
     assert named in reply.json()["message"]
@@ -199,13 +199,13 @@ def test_validation(path: str, named: str, form: str) -> None:
     "path", ["/v1", "/v1/", "/v1/analytics", "versions", "a/b", "version/"]
 )
 def test_elsewhere(path: str) -> None:
-    with Sandbox() as sandbox:
-        assert ask(sandbox, path)[::2] == (404, b'{"message":"Not Found"}')
+    with MockAPI() as api:
+        assert ask(api, path)[::2] == (404, b'{"message":"Not Found"}')
 
 
 def test_only_get() -> None:
-    with Sandbox() as sandbox:
-        reply = ask(sandbox, "devices", method="POST")
+    with MockAPI() as api:
+        reply = ask(api, "devices", method="POST")
     assert reply[::2] == (405, b'{"message":"Method Not Allowed"}')
     assert reply.headers["allow"] == "GET"
 
@@ -216,8 +216,8 @@ def test_only_get() -> None:
 def test_ranges(form: str, bounds: str, order: str) -> None:
     first = 1597630129000
     times = [first + n // 3 for n in range(60)]
-    world = World({ID: map(at, times), "W2": [at(first + 5)]})
-    with Sandbox(world, page_size=7, bounds=bounds, order=order) as sandbox:
+    account = Account({ID: map(at, times), "W2": [at(first + 5)]})
+    with MockAPI(account, page_size=7, bounds=bounds, order=order) as api:
         for since, until in [
             (first, first + 20),
             (first + 3, first + 9),
@@ -235,47 +235,47 @@ def test_ranges(form: str, bounds: str, order: str) -> None:
                     or (time == until and bounds in {"closed", "left-open"})
                 )
             ]
-            got = [row["count"] for row in read(sandbox, f"{ID}/{since}/{until}", form)]
+            got = [row["count"] for row in read(api, f"{ID}/{since}/{until}", form)]
             assert sorted(got) == expected
             if order != "shuffled":
                 assert got == (expected if order == "ascending" else expected[::-1])
             elif len(expected) > 10:
                 assert got not in (expected, expected[::-1])
-            assert read(sandbox, f"{ID}/{since}/{until}", form) == read(
-                sandbox, f"{ID}/{since}/{until}", form
+            assert read(api, f"{ID}/{since}/{until}", form) == read(
+                api, f"{ID}/{since}/{until}", form
             )
 
 
 def test_reshuffled_is_another_order_each_time() -> None:
-    with Sandbox(World.generate(), order="reshuffled") as sandbox:
-        path = f"{next(iter(sandbox.world.devices))}/{EVER}/1"
-        first, second = ask(sandbox, path).json(), ask(sandbox, path).json()
+    with MockAPI(Account.generate(), order="reshuffled") as api:
+        path = f"{next(iter(api.account.devices))}/{EVER}/1"
+        first, second = ask(api, path).json(), ask(api, path).json()
     assert first != second
     assert sorted(map(str, first["data"])) == sorted(map(str, second["data"]))
 
 
 @pytest.mark.parametrize("total", [0, 1])
 def test_nothing_there(total: int) -> None:
-    with Sandbox(World({ID: [at(1597630129000)]}), empty_total=total) as sandbox:
-        got = ask(sandbox, f"{ID}/1000000000000/1000000000001/1").json()
+    with MockAPI(Account({ID: [at(1597630129000)]}), empty_total=total) as api:
+        got = ask(api, f"{ID}/1000000000000/1000000000001/1").json()
         assert (got["total_num_pages"], got["data"], len(got["keys"])) == (total, [], 8)
-        got = ask(sandbox, f"tableau/{ID}/1000000000000/1000000000001/1").json()
+        got = ask(api, f"tableau/{ID}/1000000000000/1000000000001/1").json()
         assert got == {"total_num_pages": total, "data": []}
-        past_the_end = ask(sandbox, f"tableau/{ID}/{EVER}/2").json()
+        past_the_end = ask(api, f"tableau/{ID}/{EVER}/2").json()
         assert past_the_end == {"total_num_pages": 1, "data": []}
 
 
 def test_key_order() -> None:
     with (
-        Sandbox(World.generate(), page_size=10, key_order="shuffled") as sandbox,
-        Sandbox(World.generate(), page_size=10) as other,
+        MockAPI(Account.generate(), page_size=10, key_order="shuffled") as api,
+        MockAPI(Account.generate(), page_size=10) as other,
     ):
-        device = next(iter(sandbox.world.devices))
-        pages = [ask(sandbox, f"{device}/{EVER}/{n}").json()["keys"] for n in (1, 2, 1)]
+        device = next(iter(api.account.devices))
+        pages = [ask(api, f"{device}/{EVER}/{n}").json()["keys"] for n in (1, 2, 1)]
         assert pages[0] == pages[2] != pages[1]
         for form in ("", "tableau/"):
             path = f"{device}/{EVER}"
-            assert read(sandbox, path, form) == read(other, path, form)
+            assert read(api, path, form) == read(other, path, form)
 
 
 @pytest.mark.parametrize(
@@ -283,14 +283,14 @@ def test_key_order() -> None:
     [("braces", b'{"1.0.1"}'), ("string", b'"1.0.1"'), ("bare", b"1.0.1")],
 )
 def test_version_forms(form: str, body: bytes) -> None:
-    with Sandbox(version_form=form) as sandbox:
-        assert ask(sandbox, "version").body == body
+    with MockAPI(version_form=form) as api:
+        assert ask(api, "version").body == body
 
 
 def test_tableau_as_a_bare_array() -> None:
-    with Sandbox(World({ID: [Row(PERSON)]}), tableau_form="bare-array") as sandbox:
-        assert ask(sandbox, f"tableau/{ID}/{EVER}/1").json() == [PERSON]
-        assert ask(sandbox, f"tableau/{ID}/{EVER}/2").body == b"[]"
+    with MockAPI(Account({ID: [Row(PERSON)]}), tableau_form="bare-array") as api:
+        assert ask(api, f"tableau/{ID}/{EVER}/1").json() == [PERSON]
+        assert ask(api, f"tableau/{ID}/{EVER}/2").body == b"[]"
 
 
 def test_values_are_sent_as_they_are() -> None:
@@ -304,12 +304,12 @@ def test_values_are_sent_as_they_are() -> None:
         "timestamp": "2020-08-17T02:08:49.123456+00:00",
         "device_id": ID,
     }
-    with Sandbox(World({ID: [Row(values)]})) as sandbox:
+    with MockAPI(Account({ID: [Row(values)]})) as api:
         for form in ("", "tableau/"):
             # The instant has microseconds that the bounds have not.
-            assert not read(sandbox, f"{ID}/1597630129000/1597630129123", form)
-            assert len(read(sandbox, f"{ID}/1597630129123/1597630129124", form)) == 1
-            body = ask(sandbox, f"{form}{ID}/{EVER}/1").body.decode()
+            assert not read(api, f"{ID}/1597630129000/1597630129123", form)
+            assert len(read(api, f"{ID}/1597630129123/1597630129124", form)) == 1
+            body = ask(api, f"{form}{ID}/{EVER}/1").body.decode()
             for text in (
                 "1.5",
                 "3.0",
@@ -325,12 +325,12 @@ def test_columns_of_some_rows() -> None:
     rows = [at(1597630129000 + n) for n in range(4)]
     rows[2] = at(1597630129002, colour="red")
     rows[3] = Row({"device_id": ID}, 1597630129003000)
-    with Sandbox(World({ID: rows}), page_size=2) as sandbox:
-        first, second = (ask(sandbox, f"{ID}/{EVER}/{n}").json() for n in (1, 2))
+    with MockAPI(Account({ID: rows}), page_size=2) as api:
+        first, second = (ask(api, f"{ID}/{EVER}/{n}").json() for n in (1, 2))
         assert first["keys"] == list(PERSON)
         assert second["keys"] == [*PERSON, "colour"]
         assert second["data"][1] == [None, None, ID, *[None] * 6]
-        assert read(sandbox, f"{ID}/{EVER}", "tableau/")[2:] == [
+        assert read(api, f"{ID}/{EVER}", "tableau/")[2:] == [
             PERSON | {"count": 1597630129002, "colour": "red"},
             {"device_id": ID},
         ]
@@ -354,43 +354,43 @@ def test_columns_of_some_rows() -> None:
     ],
 )
 def test_odd_device_ids(name: str) -> None:
-    with Sandbox(World({name: [at(1597630129000)]})) as sandbox:
-        assert ask(sandbox, "devices").json() == [name]
+    with MockAPI(Account({name: [at(1597630129000)]})) as api:
+        assert ask(api, "devices").json() == [name]
         for form in ("", "tableau/"):
-            assert len(read(sandbox, f"{quote(name, safe='')}/{EVER}", form)) == 1
+            assert len(read(api, f"{quote(name, safe='')}/{EVER}", form)) == 1
 
 
 @pytest.mark.parametrize(
     ("answer", "status"), [("404", 404), ("403", 403), ("empty", 200)]
 )
 def test_unknown_device(answer: str, status: int) -> None:
-    with Sandbox(unknown_device=answer) as sandbox:
-        assert ask(sandbox, f"W0/{EVER}/1").status == status
+    with MockAPI(unknown_device=answer) as api:
+        assert ask(api, f"W0/{EVER}/1").status == status
 
 
 @pytest.mark.parametrize("status", [413, 504])
 def test_largest_range(status: int) -> None:
-    world = World({ID: [at(1597630129000 + n) for n in range(10)]})
-    with Sandbox(world, too_large=str(status), max_range_seconds=1) as sandbox:
-        assert ask(sandbox, f"{ID}/1597630129000/1597630130000/1").status == 200
-        assert ask(sandbox, f"{ID}/1597630129000/1597630130001/1").status == status
-    with Sandbox(world, too_large=str(status), max_pages=2, page_size=4) as sandbox:
-        assert ask(sandbox, f"{ID}/1597630129000/1597630129007/1").status == 200
-        assert ask(sandbox, f"{ID}/1597630129000/1597630129008/1").status == status
+    account = Account({ID: [at(1597630129000 + n) for n in range(10)]})
+    with MockAPI(account, too_large=str(status), max_range_seconds=1) as api:
+        assert ask(api, f"{ID}/1597630129000/1597630130000/1").status == 200
+        assert ask(api, f"{ID}/1597630129000/1597630130001/1").status == status
+    with MockAPI(account, too_large=str(status), max_pages=2, page_size=4) as api:
+        assert ask(api, f"{ID}/1597630129000/1597630129007/1").status == 200
+        assert ask(api, f"{ID}/1597630129000/1597630129008/1").status == status
 
 
 def test_largest_body() -> None:
-    with Sandbox(World({ID: [at(1597630129000)]}), max_body=200) as sandbox:
-        reply = ask(sandbox, f"{ID}/{EVER}/1")
+    with MockAPI(Account({ID: [at(1597630129000)]}), max_body=200) as api:
+        reply = ask(api, f"{ID}/{EVER}/1")
         assert reply[::2] == (502, b'{"message":"Internal server error"}')
-        assert ask(sandbox, f"{ID}/1000000000000/1000000000000/1").status == 200
+        assert ask(api, f"{ID}/1000000000000/1000000000000/1").status == 200
 
 
 @pytest.mark.parametrize("form", ["none", "seconds", "date"])
 def test_rate_limit(form: str) -> None:
-    with Sandbox(rate_limit=2, rate_window=30, retry_after=form) as sandbox:
-        replies = [ask(sandbox, "version") for _ in range(3)]
-        refused = ask(sandbox, "version", headers={})
+    with MockAPI(rate_limit=2, rate_window=30, retry_after=form) as api:
+        replies = [ask(api, "version") for _ in range(3)]
+        refused = ask(api, "version", headers={})
     assert [reply.status for reply in replies] == [200, 200, 429]
     assert replies[2].body == b'{"message":"Too Many Requests"}'
     assert refused.status == 403
@@ -402,49 +402,47 @@ def test_rate_limit(form: str) -> None:
 
 
 def test_rate_limit_passes() -> None:
-    with Sandbox(rate_limit=1, rate_window=0.2) as sandbox:
+    with MockAPI(rate_limit=1, rate_window=0.2) as api:
         start = time.monotonic()
-        assert ask(sandbox, "version").status == 200
-        while ask(sandbox, "version").status == 429:
+        assert ask(api, "version").status == 200
+        while ask(api, "version").status == 429:
             assert time.monotonic() < start + 5
         assert time.monotonic() >= start + 0.2
 
 
 def test_latency_and_requests_in_flight() -> None:
-    with Sandbox(latency=0.2) as sandbox, ThreadPoolExecutor(4) as pool:
+    with MockAPI(latency=0.2) as api, ThreadPoolExecutor(4) as pool:
         start = time.monotonic()
-        list(pool.map(lambda _: ask(sandbox, "version"), range(4)))
+        list(pool.map(lambda _: ask(api, "version"), range(4)))
         assert 0.2 <= time.monotonic() - start < 0.7
-        assert sandbox.max_in_flight > 1
-        assert [request.status for request in sandbox.requests] == [200] * 4
-        assert {request.path for request in sandbox.requests} == {
-            "/v1/analytics/version"
-        }
+        assert api.max_in_flight > 1
+        assert [request.status for request in api.requests] == [200] * 4
+        assert {request.path for request in api.requests} == {"/v1/analytics/version"}
 
 
 def test_stopping_amid_an_answer(caplog: pytest.LogCaptureFixture) -> None:
-    with Sandbox(latency=60) as sandbox, ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(ask, sandbox, "version")
-        while not sandbox.requests:
+    with MockAPI(latency=60) as api, ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(ask, api, "version")
+        while not api.requests:
             pass
-        sandbox.stop()
+        api.stop()
         with pytest.raises(ConnectionError):
             pending.result()
-    assert sandbox.requests[0].status is None
+    assert api.requests[0].status is None
     assert not caplog.records
 
 
 def test_restarting() -> None:
-    with Sandbox() as sandbox:
-        ask(sandbox, "version")
-        url = sandbox.url
-        sandbox.stop()
+    with MockAPI() as api:
+        ask(api, "version")
+        url = api.url
+        api.stop()
         with pytest.raises(ConnectionRefusedError):
-            ask(sandbox, "version")
-        sandbox.start()
-        ask(sandbox, "version")
-        assert sandbox.url == url
-        assert len(sandbox.requests) == 2
+            ask(api, "version")
+        api.start()
+        ask(api, "version")
+        assert api.url == url
+        assert len(api.requests) == 2
 
 
 def test_options_are_checked() -> None:
@@ -457,6 +455,6 @@ def test_all_combinations_start_quickly() -> None:
     start = time.monotonic()
     runs = list(product(["closed", "open"], [0, 1], range(25)))
     for bounds, total, _ in runs:
-        with Sandbox(World({ID: []}), bounds=bounds, empty_total=total) as sandbox:
-            assert ask(sandbox, "devices").status == 200
+        with MockAPI(Account({ID: []}), bounds=bounds, empty_total=total) as api:
+            assert ask(api, "devices").status == 200
     assert time.monotonic() - start < len(runs) * 0.1

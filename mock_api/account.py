@@ -1,4 +1,4 @@
-"""The data of the sandbox: devices, their rows, and when each row can be seen."""
+"""The data of the mock API: devices, their rows, and when each row can be seen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 from zlib import crc32
 
-from sandbox.history import SECOND, History
+from mock_api.history import SECOND, History
 
 Values = Mapping[str, Any]
 
@@ -161,7 +161,7 @@ class Device:
         )
 
 
-class World:
+class Account:
     """All that an account has: devices, their rows, and the list of sessions."""
 
     def __init__(
@@ -172,7 +172,7 @@ class World:
         listed: Sequence[str] | None = None,
         removed: Mapping[str, int] | None = None,
     ) -> None:
-        """Make a world of explicit rows.
+        """Make an account of explicit rows.
 
         Args:
             devices: The rows of each device, in any order.
@@ -197,25 +197,25 @@ class World:
         seed: int = 0,
         start: datetime = START,
         end: datetime = END,
-    ) -> World:
-        """Make a world that looks real; the same for the same arguments.
+    ) -> Account:
+        """Make an account that looks real; the same for the same arguments.
 
         Args:
             devices: How many devices. Every fourth is silent.
             rows: How many rows each of the others has.
-            seed: What the world is made from.
+            seed: What the account is made from.
             start: Where its time begins.
             end: Where its time ends, itself not included.
         """
-        world = cls()
+        account = cls()
         random = Random(seed)
         for number in range(devices):
             device_id = f"W{random.getrandbits(60):015x}"
             count = 0 if number % 4 == 3 else rows  # noqa: PLR2004
-            world.devices[device_id] = Device(
+            account.devices[device_id] = Device(
                 History(device_id, count, seed=seed, start=start, end=end)
             )
-        return world
+        return account
 
     def add(self, device_id: str, rows: Iterable[Row]) -> None:
         """Add rows to a device, new ones or late ones; the device may be new too."""

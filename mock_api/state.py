@@ -1,4 +1,4 @@
-"""What a running sandbox knows: its data, its options, what was asked of it so far."""
+"""What a running mock API knows: its data, its options, what was asked of it so far."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sandbox.faults import Schedule
+from mock_api.faults import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.options import Options
-    from sandbox.world import World
+    from mock_api.account import Account
+    from mock_api.options import Options
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Exchange:
 class State:
     """The state behind the app, which outlives a restart of the server."""
 
-    world: World
+    account: Account
     options: Options
     requests: list[Exchange] = field(default_factory=list)
     in_flight: int = 0
@@ -57,10 +57,10 @@ class State:
 
     def truth(self, device_id: str | None = None) -> Iterator[dict[str, Any]]:
         """Give every row that requests made now would see, as raw values."""
-        for name in list(self.world.devices) if device_id is None else [device_id]:
+        for name in list(self.account.devices) if device_id is None else [device_id]:
             request = self.visits[name] + 1
-            if self.world.has(name, request):
-                yield from map(dict, self.world.view(name, request=request))
+            if self.account.has(name, request):
+                yield from map(dict, self.account.view(name, request=request))
 
     def wait(self) -> float:
         """Let a request through the rate limit: 0, or the seconds until that is so."""

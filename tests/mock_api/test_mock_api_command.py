@@ -1,4 +1,4 @@
-"""`python -m sandbox`, as a shell or another program runs it."""
+"""`python -m mock_api`, as a shell or another program runs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMAND = [sys.executable, "-m", "sandbox"]
+COMMAND = [sys.executable, "-m", "mock_api"]
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def get(url: str, key: str = "sandbox") -> bytes:
+def get(url: str, key: str = "mock") -> bytes:
     request = Request(url, headers={"x-api-key": key})  # noqa: S310
     with urlopen(request, timeout=30) as response:  # noqa: S310
         return bytes(response.read())
@@ -68,7 +68,7 @@ def test_options() -> None:
         page = json.loads(get(path, "key"))
         assert (page["total_num_pages"], len(page["data"])) == (4, 8)
         assert page["data"][0]["timestamp"].startswith("2021-01-01T")
-        truth = get(f"{url.removesuffix('/v1')}/sandbox/truth")
+        truth = get(f"{url.removesuffix('/v1')}/mock/truth")
         assert len(truth.splitlines()) == 60
 
 
@@ -92,7 +92,7 @@ def test_wrong_options(options: str) -> None:
         timeout=30,
     )
     assert done.returncode == 2
-    assert "usage: python -m sandbox" in done.stderr
+    assert "usage: python -m mock_api" in done.stderr
     assert "Traceback" not in done.stderr
 
 

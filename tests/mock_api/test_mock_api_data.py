@@ -11,24 +11,24 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from sandbox import Row, Sandbox, World
+from mock_api import Account, MockAPI, Row
 
 ID = "Wabcdb35be35bb72"
 EVER = "1000000000000/9999999999999"
-KEY = {"x-api-key": "sandbox"}
+KEY = {"x-api-key": "mock"}
 
 
-def get(sandbox: Sandbox, path: str, body: dict[str, int] | None = None) -> bytes:
+def get(api: MockAPI, path: str, body: dict[str, int] | None = None) -> bytes:
     headers = KEY if body is None else {"content-type": "application/json"}
-    root = sandbox.url if path.startswith("/analytics") else sandbox.url[: -len("/v1")]
+    root = api.url if path.startswith("/analytics") else api.url[: -len("/v1")]
     data = None if body is None else json.dumps(body).encode()
     request = Request(root + path, data, headers)  # noqa: S310
     with urlopen(request, timeout=30) as response:  # noqa: S310
         return bytes(response.read())
 
 
-def counts(sandbox: Sandbox, page: int = 1, device: str = ID) -> list[int]:
-    got = json.loads(get(sandbox, f"/analytics/tableau/{device}/{EVER}/{page}"))
+def counts(api: MockAPI, page: int = 1, device: str = ID) -> list[int]:
+    got = json.loads(get(api, f"/analytics/tableau/{device}/{EVER}/{page}"))
     return [row["count"] for row in got["data"]]
 
 
@@ -45,12 +45,12 @@ def rows(*numbers: int, after_requests: int = 0, after_time: float = 0) -> list[
 
 
 def test_generated_data_look_real() -> None:
-    world = World.generate(devices=8, rows=2000, seed=3)
-    with Sandbox(world) as sandbox:
-        truth = sandbox.truth()
-        sessions = json.loads(get(sandbox, "/analytics/sessions"))
-        assert json.loads(get(sandbox, "/analytics/devices")) == list(world.devices)
-    assert all(re.fullmatch("W[0-9a-f]{15}", name) for name in world.devices)
+    account = Account.generate(devices=8, rows=2000, seed=3)
+    with MockAPI(account) as api:
+        truth = api.truth()
+        sessions = json.loads(get(api, "/analytics/sessions"))
+        assert json.loads(get(api, "/analytics/devices")) == list(account.devices)
+    assert all(re.fullmatch("W[0-9a-f]{15}", name) for name in account.devices)
     per_device = Counter(row["device_id"] for row in truth)
     assert sorted(per_device.values()) == [2000] * 6
     assert {row["session_id"] for row in truth} == set(sessions)
@@ -76,10 +76,10 @@ def test_generated_data_look_real() -> None:
 
 
 def test_generated_data_are_the_same_for_a_seed() -> None:
-    worlds = [World.generate(devices=2, rows=300, seed=seed) for seed in (1, 1, 2)]
+    accounts = [Account.generate(devices=2, rows=300, seed=seed) for seed in (1, 1, 2)]
     first, again, other = (
-        [dict(row) for name in world.devices for row in world.view(name, request=1)]
-        for world in worlds
+        [dict(row) for name in account.devices for row in account.view(name, request=1)]
+        for account in accounts
     )
     assert first == again != other
 
@@ -88,9 +88,9 @@ def test_generated_data_are_the_same_for_a_seed() -> None:
 def test_generated_rows_ascend_within_their_time(seconds: int) -> None:
     start = datetime(2020, 1, 1, tzinfo=timezone.utc)
     end = start + timedelta(seconds=seconds)
-    world = World.generate(devices=1, rows=3000, start=start, end=end)
-    (device,) = world.devices.values()
-    times = [row["timestamp"] for row in world.view(*world.devices, request=1)]
+    account = Account.generate(devices=1, rows=3000, start=start, end=end)
+    (device,) = account.devices.values()
+    times = [row["timestamp"] for row in account.view(*account.devices, request=1)]
     assert times == sorted(times)
     assert times[0] >= "2020-01-01T00:00:00.000Z"
     assert times[-1] < end.isoformat()
@@ -101,95 +101,95 @@ def test_generated_rows_ascend_within_their_time(seconds: int) -> None:
 
 def test_millions_of_rows() -> None:
     start = time.monotonic()
-    with Sandbox(World.generate(devices=1, rows=3_000_000)) as sandbox:
-        (device,) = sandbox.world.devices
+    with MockAPI(Account.generate(devices=1, rows=3_000_000)) as api:
+        (device,) = api.account.devices
         for page in (1, 1500, 3000):
-            assert len(counts(sandbox, page, device)) == 1000
-        assert not counts(sandbox, 3001, device)
+            assert len(counts(api, page, device)) == 1000
+        assert not counts(api, 3001, device)
     assert time.monotonic() - start < 5
 
 
 def test_thousands_of_devices() -> None:
     start = time.monotonic()
-    with Sandbox(World.generate(devices=10_000, rows=10)) as sandbox:
-        assert len(json.loads(get(sandbox, "/analytics/devices"))) == 10_000
-        assert len(sandbox.truth()) == 75_000
+    with MockAPI(Account.generate(devices=10_000, rows=10)) as api:
+        assert len(json.loads(get(api, "/analytics/devices"))) == 10_000
+        assert len(api.truth()) == 75_000
     assert time.monotonic() - start < 10
 
 
 def test_rows_that_appear_after_some_requests() -> None:
-    world = World({ID: rows(2, 4, 6) + rows(1, 5, after_requests=1)})
-    with Sandbox(world, page_size=2) as sandbox:
-        assert len(sandbox.truth()) == 3
-        assert counts(sandbox, 1) == [2, 4]
-        assert len(sandbox.truth()) == 5
-        assert [counts(sandbox, page) for page in (2, 3)] == [[4, 5], [6]]
+    account = Account({ID: rows(2, 4, 6) + rows(1, 5, after_requests=1)})
+    with MockAPI(account, page_size=2) as api:
+        assert len(api.truth()) == 3
+        assert counts(api, 1) == [2, 4]
+        assert len(api.truth()) == 5
+        assert [counts(api, page) for page in (2, 3)] == [[4, 5], [6]]
 
 
 def test_rows_that_appear_at_a_time() -> None:
     moment = time.time() + 0.3
-    with Sandbox(World({ID: rows(1) + rows(2, after_time=moment)})) as sandbox:
-        while (seen := counts(sandbox)) == [1]:
+    with MockAPI(Account({ID: rows(1) + rows(2, after_time=moment)})) as api:
+        while (seen := counts(api)) == [1]:
             assert time.time() < moment + 5
         assert seen == [1, 2]
         assert time.time() >= moment
 
 
 def test_shuffled_rows_keep_their_order_when_others_appear() -> None:
-    world = World({ID: rows(*range(0, 100, 2))})
-    with Sandbox(world, order="shuffled") as sandbox:
-        before = counts(sandbox)
-        sandbox.add(ID, rows(*range(1, 100, 2)))
-        after = counts(sandbox)
+    account = Account({ID: rows(*range(0, 100, 2))})
+    with MockAPI(account, order="shuffled") as api:
+        before = counts(api)
+        api.add(ID, rows(*range(1, 100, 2)))
+        after = counts(api)
     assert [n for n in after if n % 2 == 0] == before
     assert sorted(after) == list(range(100))
     assert after[:2] != [0, 1]
 
 
 def test_devices_that_come_and_go() -> None:
-    world = World({ID: rows(1), "W2": []}, removed={ID: 2}, sessions=["1"])
-    with Sandbox(world, unknown_device="empty") as sandbox:
-        assert [counts(sandbox) for _ in range(3)] == [[1], [1], []]
-        assert json.loads(get(sandbox, "/analytics/devices")) == ["W2"]
-        assert json.loads(get(sandbox, "/analytics/sessions")) == ["1"]
-        assert not sandbox.truth()
-        sandbox.add("W3", rows(3))
-        assert json.loads(get(sandbox, "/analytics/devices")) == ["W2", "W3"]
-        assert counts(sandbox, device="W3") == [3]
+    account = Account({ID: rows(1), "W2": []}, removed={ID: 2}, sessions=["1"])
+    with MockAPI(account, unknown_device="empty") as api:
+        assert [counts(api) for _ in range(3)] == [[1], [1], []]
+        assert json.loads(get(api, "/analytics/devices")) == ["W2"]
+        assert json.loads(get(api, "/analytics/sessions")) == ["1"]
+        assert not api.truth()
+        api.add("W3", rows(3))
+        assert json.loads(get(api, "/analytics/devices")) == ["W2", "W3"]
+        assert counts(api, device="W3") == [3]
 
 
 def test_lists_of_devices() -> None:
-    with Sandbox(World({ID: []}, listed=[ID, "gone", ID])) as sandbox:
-        assert json.loads(get(sandbox, "/analytics/devices")) == [ID, "gone", ID]
-    with Sandbox(World()) as sandbox:
-        assert json.loads(get(sandbox, "/analytics/devices")) == []
-        assert json.loads(get(sandbox, "/analytics/sessions")) == []
+    with MockAPI(Account({ID: []}, listed=[ID, "gone", ID])) as api:
+        assert json.loads(get(api, "/analytics/devices")) == [ID, "gone", ID]
+    with MockAPI(Account()) as api:
+        assert json.loads(get(api, "/analytics/devices")) == []
+        assert json.loads(get(api, "/analytics/sessions")) == []
 
 
 def test_truth_and_new_rows_over_http() -> None:
-    with Sandbox(World.generate(rows=50)) as sandbox:
-        first, *_, silent = sandbox.world.devices
-        newest = max(row["timestamp"] for row in sandbox.truth(first))
-        old = sandbox.truth()
-        assert json.loads(get(sandbox, "/sandbox/rows", {"count": 5})) == {"added": 15}
+    with MockAPI(Account.generate(rows=50)) as api:
+        first, *_, silent = api.account.devices
+        newest = max(row["timestamp"] for row in api.truth(first))
+        old = api.truth()
+        assert json.loads(get(api, "/mock/rows", {"count": 5})) == {"added": 15}
         late = {"count": 5, "late_minutes": 30}
-        assert json.loads(get(sandbox, "/sandbox/rows", late)) == {"added": 15}
-        lines = get(sandbox, "/sandbox/truth").splitlines()
-        assert [json.loads(line) for line in lines] == sandbox.truth()
+        assert json.loads(get(api, "/mock/rows", late)) == {"added": 15}
+        lines = get(api, "/mock/truth").splitlines()
+        assert [json.loads(line) for line in lines] == api.truth()
         assert len(lines) == len(old) + 30
-        one = get(sandbox, f"/sandbox/truth?device={first}").splitlines()
+        one = get(api, f"/mock/truth?device={first}").splitlines()
         times = [json.loads(line)["timestamp"] for line in one]
         assert times == sorted(times)
         assert len([moment for moment in times if moment > newest]) == 5
-        assert not sandbox.truth(silent)
+        assert not api.truth(silent)
         served: list[dict[str, object]] = []
-        for name in sandbox.world.devices:
+        for name in api.account.devices:
             path = f"/analytics/tableau/{name}/{EVER}/1"
-            served += json.loads(get(sandbox, path))["data"]
-        assert served == sandbox.truth()
-        sessions = json.loads(get(sandbox, "/analytics/sessions"))
-        assert {row["session_id"] for row in sandbox.truth()} == set(sessions)
-        assert json.loads(get(sandbox, "/sandbox/requests")) == {
+            served += json.loads(get(api, path))["data"]
+        assert served == api.truth()
+        sessions = json.loads(get(api, "/analytics/sessions"))
+        assert {row["session_id"] for row in api.truth()} == set(sessions)
+        assert json.loads(get(api, "/mock/requests")) == {
             "requests": 5,
             "max_in_flight": 1,
             "by_status": {"200": 5},

@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import ValidationError
 
-from sandbox import Fault, Sandbox, World
-from sandbox.faults import Kind
+from mock_api import Account, Fault, MockAPI
+from mock_api.faults import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WORLD = World.generate(devices=1, rows=200)
-(ID,) = WORLD.devices
+ACCOUNT = Account.generate(devices=1, rows=200)
+(ID,) = ACCOUNT.devices
 ANALYTICS = f"{ID}/1000000000000/9999999999999/1"
 PATHS = {
     "version": "version",
@@ -39,19 +39,19 @@ PATHS = {
 
 @contextmanager
 def asking(
-    sandbox: Sandbox, path: str = ANALYTICS, timeout: float = 10
+    api: MockAPI, path: str = ANALYTICS, timeout: float = 10
 ) -> Iterator[HTTPResponse]:
-    headers = {"x-api-key": "sandbox"}
+    headers = {"x-api-key": "mock"}
     with closing(
-        HTTPConnection(urlsplit(sandbox.url).netloc, timeout=timeout)
+        HTTPConnection(urlsplit(api.url).netloc, timeout=timeout)
     ) as connection:
         connection.request("GET", f"/v1/analytics/{path}", headers=headers)
         with connection.getresponse() as response:
             yield response
 
 
-def ask(sandbox: Sandbox, path: str = ANALYTICS) -> tuple[int, bytes]:
-    with asking(sandbox, path) as response:
+def ask(api: MockAPI, path: str = ANALYTICS) -> tuple[int, bytes]:
+    with asking(api, path) as response:
         return response.status, response.read()
 
 
@@ -63,14 +63,14 @@ def broken_off(kind: str, broken: list[str]) -> Iterator[None]:
         broken.append(kind)
 
 
-def faulty(kind: str, **more: object) -> Sandbox:
-    return Sandbox(WORLD, faults=[Fault(kind=kind, **more)])  # type: ignore[arg-type]
+def faulty(kind: str, **more: object) -> MockAPI:
+    return MockAPI(ACCOUNT, faults=[Fault(kind=kind, **more)])  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def right() -> bytes:
-    with Sandbox(WORLD) as sandbox:
-        return ask(sandbox)[1]
+    with MockAPI(ACCOUNT) as api:
+        return ask(api)[1]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def right() -> bytes:
 )
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_error_answers(kind: str, message: str, path: str) -> None:
-    with faulty(kind) as sandbox, asking(sandbox, path) as response:
+    with faulty(kind) as api, asking(api, path) as response:
         assert response.status == int(kind.replace("quota", "status_429")[-3:])
         assert response.read() == b'{"message":"%s"}' % message.encode()
         assert response.headers["retry-after"] is None
@@ -101,8 +101,8 @@ def test_error_answers(kind: str, message: str, path: str) -> None:
 @pytest.mark.parametrize("value", ["0", "7", "999999", "date"])
 def test_retry_after(value: str) -> None:
     with (
-        faulty("status_429", retry_after=value) as sandbox,
-        asking(sandbox) as response,
+        faulty("status_429", retry_after=value) as api,
+        asking(api) as response,
     ):
         header, date = response.headers["retry-after"], response.headers["date"]
     if value == "date":
@@ -114,17 +114,17 @@ def test_retry_after(value: str) -> None:
 
 def test_answers_that_are_no_answer(right: bytes) -> None:
     elsewhere = "http://x.example/"
-    with faulty("redirect", location=elsewhere) as sandbox, asking(sandbox) as response:
+    with faulty("redirect", location=elsewhere) as api, asking(api) as response:
         assert response.status == 302
         assert response.headers["location"] == elsewhere
-    with faulty("html") as sandbox, asking(sandbox) as response:
+    with faulty("html") as api, asking(api) as response:
         assert response.status == 200
         assert response.headers["content-type"].startswith("text/html")
         assert response.read().startswith(b"<!doctype html>")
-    with faulty("empty") as sandbox:
-        assert ask(sandbox) == (200, b"")
-    with faulty("malformed") as sandbox:
-        assert ask(sandbox) == (200, right[: len(right) // 2])
+    with faulty("empty") as api:
+        assert ask(api) == (200, b"")
+    with faulty("malformed") as api:
+        assert ask(api) == (200, right[: len(right) // 2])
 
 
 def test_answers_of_another_shape(right: bytes) -> None:
@@ -137,33 +137,33 @@ def test_answers_of_another_shape(right: bytes) -> None:
         "other_shape": page["data"],
     }
     for kind, shape in shapes.items():
-        with faulty(kind) as sandbox:
-            status, body = ask(sandbox)
+        with faulty(kind) as api:
+            status, body = ask(api)
             assert (status, json.loads(body)) == (200, shape)
-            assert ask(sandbox, PATHS["tableau"])[0] == 200
-            assert json.loads(ask(sandbox, "devices")[1]) == (
+            assert ask(api, PATHS["tableau"])[0] == 200
+            assert json.loads(ask(api, "devices")[1]) == (
                 {"result": [ID]} if kind == "other_shape" else [ID]
             )
 
 
 def test_connections_that_end_before_an_answer() -> None:
-    with faulty("drop") as sandbox, pytest.raises(RemoteDisconnected):
-        ask(sandbox)
-    with faulty("reset_before") as sandbox:
+    with faulty("drop") as api, pytest.raises(RemoteDisconnected):
+        ask(api)
+    with faulty("reset_before") as api:
         with pytest.raises(ConnectionResetError) as raised:
-            ask(sandbox)
+            ask(api)
         assert raised.type is ConnectionResetError
-        assert [request.status for request in sandbox.requests] == [None]
+        assert [request.status for request in api.requests] == [None]
 
 
 def test_connections_that_end_amid_an_answer(right: bytes) -> None:
     half = right[: len(right) // 2]
-    with faulty("reset_amid") as sandbox, asking(sandbox) as response:
+    with faulty("reset_amid") as api, asking(api) as response:
         assert response.headers["content-length"] == str(len(right))
         assert response.read(len(half)) == half
         with pytest.raises(ConnectionResetError):
             response.read()
-    with faulty("cut") as sandbox, asking(sandbox) as response:
+    with faulty("cut") as api, asking(api) as response:
         with pytest.raises(IncompleteRead) as raised:
             response.read()
         assert raised.value.partial == half
@@ -171,27 +171,27 @@ def test_connections_that_end_amid_an_answer(right: bytes) -> None:
 
 def test_stalls(right: bytes) -> None:
     with (
-        faulty("stall", seconds=60) as sandbox,
+        faulty("stall", seconds=60) as api,
         pytest.raises(TimeoutError),
-        asking(sandbox, timeout=0.2),
+        asking(api, timeout=0.2),
     ):
         pass
     with (
-        faulty("stall_amid", seconds=60) as sandbox,
-        asking(sandbox, timeout=0.2) as response,
+        faulty("stall_amid", seconds=60) as api,
+        asking(api, timeout=0.2) as response,
     ):
         assert response.read(len(right) // 2) == right[: len(right) // 2]
         with pytest.raises(TimeoutError):
             response.read()
     for kind in ("stall", "stall_amid", "slow"):
         start = time.monotonic()
-        with faulty(kind, seconds=0.3) as sandbox:
-            assert ask(sandbox) == (200, right)
+        with faulty(kind, seconds=0.3) as api:
+            assert ask(api) == (200, right)
         assert 0.3 <= time.monotonic() - start < 2
 
 
 def test_bomb() -> None:
-    with faulty("bomb") as sandbox, asking(sandbox) as response:
+    with faulty("bomb") as api, asking(api) as response:
         assert response.headers["content-encoding"] == "gzip"
         inflated = zlib.decompressobj(wbits=31).decompress(response.read(2**17))
         assert len(inflated) == 2**26
@@ -199,61 +199,61 @@ def test_bomb() -> None:
 
 
 def test_endless() -> None:
-    with faulty("endless") as sandbox, asking(sandbox) as response:
+    with faulty("endless") as api, asking(api) as response:
         assert response.headers["transfer-encoding"] == "chunked"
         assert len(response.read(2**24)) == 2**24
 
 
-def test_the_sandbox_outlives_its_faults(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_mock_api_outlives_its_faults(caplog: pytest.LogCaptureFixture) -> None:
     faults = [Fault(kind=kind, seconds=0.1, times=1) for kind in get_args(Kind)]
     broken: list[str] = []
-    with Sandbox(WORLD, faults=faults) as sandbox:
+    with MockAPI(ACCOUNT, faults=faults) as api:
         for fault in faults:
             with (
                 broken_off(fault.kind, broken),
-                asking(sandbox, "devices") as response,
+                asking(api, "devices") as response,
             ):
                 response.read(2**20)
         assert broken == ["drop", "reset_before", "reset_amid"]
-        assert ask(sandbox, "devices") == (200, b'["%s"]' % ID.encode())
-        assert len(sandbox.requests) == len(faults) + 1
+        assert ask(api, "devices") == (200, b'["%s"]' % ID.encode())
+        assert len(api.requests) == len(faults) + 1
     assert not caplog.records
 
 
 @pytest.mark.parametrize("where", PATHS)
 def test_where_by_stream(where: str) -> None:
-    with faulty("status_503", where=where) as sandbox:
-        struck = [name for name, path in PATHS.items() if ask(sandbox, path)[0] == 503]
+    with faulty("status_503", where=where) as api:
+        struck = [name for name, path in PATHS.items() if ask(api, path)[0] == 503]
     assert struck == [where]
 
 
 def test_where_by_pattern() -> None:
-    with faulty("status_503", where=f"{ID}/.*/1$") as sandbox:
-        struck = [name for name, path in PATHS.items() if ask(sandbox, path)[0] == 503]
+    with faulty("status_503", where=f"{ID}/.*/1$") as api:
+        struck = [name for name, path in PATHS.items() if ask(api, path)[0] == 503]
     assert struck == ["analytics", "tableau"]
 
 
-def statuses(sandbox: Sandbox, number: int, path: str = "devices") -> list[int]:
-    return [ask(sandbox, path)[0] for _ in range(number)]
+def statuses(api: MockAPI, number: int, path: str = "devices") -> list[int]:
+    return [ask(api, path)[0] for _ in range(number)]
 
 
 def test_when() -> None:
-    with faulty("status_503", times=2) as sandbox:
-        assert statuses(sandbox, 3) == [503, 503, 200]
-        assert statuses(sandbox, 3, "sessions") == [503, 503, 200]
-    with faulty("status_503", where="devices", start=2, until=3) as sandbox:
-        assert statuses(sandbox, 2, "sessions") == [200, 200]
-        assert statuses(sandbox, 4) == [200, 503, 503, 200]
-    with faulty("status_503", rate=0) as sandbox:
-        assert statuses(sandbox, 3) == [200, 200, 200]
+    with faulty("status_503", times=2) as api:
+        assert statuses(api, 3) == [503, 503, 200]
+        assert statuses(api, 3, "sessions") == [503, 503, 200]
+    with faulty("status_503", where="devices", start=2, until=3) as api:
+        assert statuses(api, 2, "sessions") == [200, 200]
+        assert statuses(api, 4) == [200, 503, 503, 200]
+    with faulty("status_503", rate=0) as api:
+        assert statuses(api, 3) == [200, 200, 200]
 
 
 def test_rates_follow_the_seed() -> None:
     fault = Fault(kind="status_503", rate=0.4)
     runs = []
     for seed in (1, 1, 2):
-        with Sandbox(WORLD, faults=[fault], seed=seed) as sandbox:
-            runs.append(statuses(sandbox, 60))
+        with MockAPI(ACCOUNT, faults=[fault], seed=seed) as api:
+            runs.append(statuses(api, 60))
     assert runs[0] == runs[1] != runs[2]
     assert 10 < runs[0].count(503) < 40
 

@@ -1,4 +1,4 @@
-"""How a sandbox answers where the documentation leaves it open.
+"""How a mock API answers where the documentation leaves it open.
 
 One list, for the command line and for tests.
 """
@@ -10,15 +10,15 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from sandbox.faults import Fault  # noqa: TC001 - pydantic reads the annotations
+from mock_api.faults import Fault  # noqa: TC001 - pydantic reads the annotations
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Options:
-    """What to choose about a sandbox, its data apart."""
+    """What to choose about a mock API, its data apart."""
 
     api_key: str = Field(
-        default="sandbox",
+        default="mock",
         description="the credential, for x-api-key; for Bearer too if it is ul_pat_...",
     )
     page_size: int = Field(default=1000, ge=1, description="rows of a page")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).parents[1]
-STATE_ID = "sandbox:tap-unleash-to-target-postgres"
+STATE_ID = "mock:tap-unleash-to-target-postgres"
 TABLE = "unleash.analytics"
 
 COLUMNS = (
@@ -42,14 +42,14 @@ class MeltanoError(Exception):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The project of the repository, copied to a folder, from a sandbox to a database.
+    """The project of the repository, copied to a folder, from a mock API to a database.
 
     The plugins are those that were installed in the repository. State, logs and whatever
     else Meltano writes stay in the folder.
 
     Attributes:
         folder: An empty folder.
-        api_url: The URL of the sandbox.
+        api_url: The URL of the mock API.
         database: The URL of the database.
         settings: More settings of the tap, by name.
     """
@@ -145,7 +145,7 @@ class Pipeline:
                 "postgresql:", "postgresql+psycopg:"
             ),
             "MELTANO_CLI_DISABLE_VERSION_CHECK": "1",
-            "MELTANO_ENVIRONMENT": "sandbox",
+            "MELTANO_ENVIRONMENT": "mock",
             "NO_COLOR": "1",
             "XDG_STATE_HOME": str(self.folder),
         }
@@ -157,11 +157,11 @@ def compare(
     """Compare what the API has with what the table has, row by row.
 
     Args:
-        truth: The rows of the sandbox.
+        truth: The rows of the mock API.
         rows: The rows of the table.
 
     Returns:
-        How many rows of the sandbox the table lacks, and how many it has beyond them.
+        How many rows of the mock API the table lacks, and how many it has beyond them.
     """
     expected = Counter(map(_cells, truth))
     found = Counter(map(_cells, rows))

@@ -1,4 +1,4 @@
-"""Made-up detections that look real, each computed when it is asked for."""
+"""Synthetic detections that look real, each computed when it is requested."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import pytest
 import schemathesis
 from hypothesis import settings
 
-from sandbox import Row, Sandbox, World
-from sandbox.app import app
+from mock_api import Account, MockAPI, Row
+from mock_api.app import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,8 @@ schema = schemathesis.openapi.from_dict(PAGE)
 @pytest.fixture(scope="module")
 def root() -> Iterator[str]:
     row = {"device_id": EXAMPLE, "timestamp": "2020-08-17T02:09:16.000Z"}
-    with Sandbox(World({EXAMPLE: [Row(row)] * 3}), page_size=2) as sandbox:
-        yield sandbox.url.removesuffix("/v1")
+    with MockAPI(Account({EXAMPLE: [Row(row)] * 3}), page_size=2) as api:
+        yield api.url.removesuffix("/v1")
 
 
 def test_page_is_served(root: str) -> None:
@@ -44,4 +44,4 @@ def test_page_and_server_agree(case: schemathesis.Case[Any], root: str) -> None:
     if all(str(parameters.get(name)).isdigit() for name in TIMES):
         times = sorted((parameters[name] for name in TIMES), key=int)
         parameters.update(zip(TIMES, times, strict=True))
-    case.call_and_validate(base_url=root, headers={"x-api-key": "sandbox"})
+    case.call_and_validate(base_url=root, headers={"x-api-key": "mock"})

@@ -1,4 +1,4 @@
-"""A sandbox that runs in a thread of this process, on a real socket."""
+"""A mock API that runs in a thread of this process, on a real socket."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sandbox.app import app
-from sandbox.options import Options
-from sandbox.state import Exchange, State
-from sandbox.world import Row, World
+from mock_api.account import Account, Row
+from mock_api.app import app
+from mock_api.options import Options
+from mock_api.state import Exchange, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,40 +36,40 @@ class _Protocol(HttpToolsProtocol):
         self.server_state.default_headers = [(b"date", date)]
 
 
-class Sandbox:
+class MockAPI:
     """The documented API on localhost, for as long as the `with` block lasts.
 
     ```python
-    with Sandbox(World.generate(rows=500), page_size=50, bounds="open") as sandbox:
-        url, headers = f"{sandbox.url}/analytics/devices", {"x-api-key": "sandbox"}
+    with MockAPI(Account.generate(rows=500), page_size=50, bounds="open") as api:
+        url, headers = f"{api.url}/analytics/devices", {"x-api-key": "mock"}
         requests.get(url, headers=headers)
     ```
     """
 
     def __init__(
         self,
-        world: World | None = None,
+        account: Account | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         **options: Any,
     ) -> None:
-        """Prepare a sandbox; nothing listens yet.
+        """Prepare a mock API; nothing listens yet.
 
         Args:
-            world: The data; `World.generate()` if not given.
+            account: The data; `Account.generate()` if not given.
             host: The address to listen on.
             port: The port; 0 for one that is free, which a later start takes again.
             **options: Those of `Options`.
         """
-        self.state = State(world or World.generate(), Options(**options))
+        self.state = State(account or Account.generate(), Options(**options))
         self._address = (host, port)
         self._thread: Thread | None = None
 
     @property
-    def world(self) -> World:
+    def account(self) -> Account:
         """The data."""
-        return self.state.world
+        return self.state.account
 
     @property
     def url(self) -> str:
@@ -78,7 +78,7 @@ class Sandbox:
 
     @property
     def requests(self) -> Sequence[Exchange]:
-        """What was asked so far, below /sandbox apart."""
+        """What was asked so far, below /mock apart."""
         return self.state.requests
 
     @property
@@ -92,7 +92,7 @@ class Sandbox:
 
     def add(self, device_id: str, rows: Iterable[Row]) -> None:
         """Let rows of a device appear."""
-        self.state.world.add(device_id, rows)
+        self.state.account.add(device_id, rows)
 
     def start(self) -> None:
         """Listen, on the same port as before if there was one."""
@@ -143,7 +143,7 @@ class Sandbox:
             ws="none",
         )
         shared = ServerState()
-        state = {"sandbox": self.state}
+        state = {"mock_api": self.state}
 
         def protocol() -> _Protocol:
             return _Protocol(config=config, server_state=shared, app_state=state)

@@ -1,4 +1,4 @@
-"""Load a made-up account into a real PostgreSQL with Meltano, twice, and check every row."""
+"""Load a synthetic account into a real PostgreSQL with Meltano, twice, and check every row."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sandbox import Sandbox, World
-from sandbox.picture import draw
-from sandbox.pipeline import ROOT, TABLE, MeltanoError, Pipeline, compare, instant
-from sandbox.postgres import PostgresError, postgres
+from demo.picture import draw
+from demo.pipeline import ROOT, TABLE, MeltanoError, Pipeline, compare, instant
+from demo.postgres import PostgresError, postgres
+from mock_api import Account, MockAPI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,14 +55,14 @@ def main() -> None:
             folder = Path(stack.enter_context(TemporaryDirectory()))
             with _step("PostgreSQL starts"):
                 database = stack.enter_context(postgres())
-            world = World.generate(devices=DEVICES, rows=ROWS, start=START, end=END)
-            sandbox = stack.enter_context(Sandbox(world, page_size=500))
+            account = Account.generate(devices=DEVICES, rows=ROWS, start=START, end=END)
+            api = stack.enter_context(MockAPI(account, page_size=500))
             address = urlsplit(database)
-            say(f"from {sandbox.url} to {address.hostname}:{address.port}")
+            say(f"from {api.url} to {address.hostname}:{address.port}")
             # Whoever presses Ctrl-C twice still gets all of it cleaned up.
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.SIG_IGN)
-            show(sandbox, Pipeline(folder, sandbox.url, database))
+            show(api, Pipeline(folder, api.url, database))
     except (DemoError, MeltanoError, PostgresError) as error:
         console.print(f"\n{error}", style="red", markup=False)
         sys.exit(1)
@@ -72,30 +72,30 @@ def main() -> None:
         sys.exit(128 + number)
 
 
-def show(sandbox: Sandbox, pipeline: Pipeline) -> None:
+def show(api: MockAPI, pipeline: Pipeline) -> None:
     """Load everything, let new rows appear, and load these.
 
     Args:
-        sandbox: What is read.
+        api: What is read.
         pipeline: Reads it.
 
     Raises:
         DemoError: If the table is not what it should be.
     """
     say(f"\nThe account: {DEVICES} devices, one of them silent, ", end="")
-    say(f"and {len(sandbox.truth()):,} rows.\n")
-    _load(sandbox, pipeline)
+    say(f"and {len(api.truth()):,} rows.\n")
+    _load(api, pipeline)
     _show_rows(pipeline)
-    before = _show_bookmarks(sandbox, pipeline)
+    before = _show_bookmarks(api, pipeline)
 
-    known, asked = len(sandbox.truth()), len(sandbox.requests)
-    _grow(sandbox, count=NEW_ROWS)
-    _grow(sandbox, count=LATE_ROWS, late_minutes=LATE_MINUTES)
-    grown = len(sandbox.truth()) - known
+    known, asked = len(api.truth()), len(api.requests)
+    _grow(api, count=NEW_ROWS)
+    _grow(api, count=LATE_ROWS, late_minutes=LATE_MINUTES)
+    grown = len(api.truth()) - known
     say(f"{grown} new rows appear; {LATE_ROWS} a device are up to ", end="")
     say(f"{LATE_MINUTES} minutes late.\n")
     [started] = pipeline.query("SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now")
-    _load(sandbox, pipeline)
+    _load(api, pipeline)
 
     [fetched] = pipeline.query(
         f"SELECT count(*) AS rows FROM {TABLE} "  # noqa: S608
@@ -103,9 +103,9 @@ def show(sandbox: Sandbox, pipeline: Pipeline) -> None:
     )
     expected = sum(
         instant(row["timestamp"]) >= instant(before[row["device_id"]]) - LOOKBACK
-        for row in sandbox.truth()
+        for row in api.truth()
     )
-    requests = len(sandbox.requests) - asked
+    requests = len(api.requests) - asked
     if fetched["rows"] != expected:
         msg = f"The second run fetched {fetched['rows']} rows, not {expected}."
         raise DemoError(msg)
@@ -113,7 +113,7 @@ def show(sandbox: Sandbox, pipeline: Pipeline) -> None:
         f"The second run made {requests} requests and fetched {expected} rows: ", end=""
     )
     say(f"the {grown} new ones and {expected - grown} of the lookback of 60 minutes.\n")
-    _show_bookmarks(sandbox, pipeline)
+    _show_bookmarks(api, pipeline)
     PICTURE.parent.mkdir(exist_ok=True)
     with psycopg.connect(pipeline.database) as connection:
         draw(connection, PICTURE)
@@ -121,10 +121,10 @@ def show(sandbox: Sandbox, pipeline: Pipeline) -> None:
     say("[bold green]Both times the table held exactly the rows of the account.")
 
 
-def _load(sandbox: Sandbox, pipeline: Pipeline) -> None:
+def _load(api: MockAPI, pipeline: Pipeline) -> None:
     with _step("meltano run tap-unleash target-postgres"):
         pipeline.run()
-    rows, truth = pipeline.rows(), sandbox.truth()
+    rows, truth = pipeline.rows(), api.truth()
     missing, invented = compare(truth, rows)
     doubled = len(rows) - len({row["record_id"] for row in rows})
     say(f"Compared row by row: {len(truth):,} rows in the account, ", end="")
@@ -152,14 +152,14 @@ def _show_rows(pipeline: Pipeline) -> None:
     console.print(table, "")
 
 
-def _show_bookmarks(sandbox: Sandbox, pipeline: Pipeline) -> dict[str, str]:
+def _show_bookmarks(api: MockAPI, pipeline: Pipeline) -> dict[str, str]:
     bookmarks = pipeline.bookmarks()
     table = _table("Bookmarks, says `meltano state get`", "device", "bookmark")
     latest: dict[str, str] = {}
-    for row in sandbox.truth():
+    for row in api.truth():
         device, timestamp = row["device_id"], row["timestamp"]
         latest[device] = max(latest.get(device, timestamp), timestamp, key=instant)
-    for device in sandbox.world.devices:
+    for device in api.account.devices:
         table.add_row(device, bookmarks.get(device, "none: no row so far"))
     console.print(table, "")
     if bookmarks != latest:
@@ -168,8 +168,8 @@ def _show_bookmarks(sandbox: Sandbox, pipeline: Pipeline) -> dict[str, str]:
     return bookmarks
 
 
-def _grow(sandbox: Sandbox, **growth: int) -> None:
-    url = sandbox.url.removesuffix("/v1") + "/sandbox/rows"
+def _grow(api: MockAPI, **growth: int) -> None:
+    url = api.url.removesuffix("/v1") + "/mock/rows"
     headers = {"content-type": "application/json"}
     request = Request(url, json.dumps(growth).encode(), headers)  # noqa: S310
     with urlopen(request):  # noqa: S310

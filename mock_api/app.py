@@ -1,7 +1,7 @@
 """The documented Unleash live Analytics API, and what helps to test against it.
 
 "The documentation" is the vendor's page on the Analytics API. What it leaves open is an
-option; see `sandbox.options`.
+option; see `mock_api.options`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from pydantic import BaseModel, BeforeValidator, Field
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from sandbox.faults import MESSAGES, Misbehaviour, retry_after
-from sandbox.state import Exchange, State
+from mock_api.faults import MESSAGES, Misbehaviour, retry_after
+from mock_api.state import Exchange, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
     from starlette.types import Message as Event
 
-    from sandbox.world import Values
+    from mock_api.account import Values
 
 KEYS = (
     "class_name",
@@ -168,22 +168,22 @@ PageNumber = Annotated[
 
 
 async def get_state(request: Request) -> State:
-    """Find the state of the sandbox that serves this request."""
-    state: State = request.state.sandbox
+    """Find the state of the mock API that serves this request."""
+    state: State = request.state.mock_api
     return state
 
 
-Sandboxed = Annotated[State, Depends(get_state)]
+Stateful = Annotated[State, Depends(get_state)]
 
 
-async def delay(state: Sandboxed) -> None:
+async def delay(state: Stateful) -> None:
     """Be as far away as ordered."""
     if state.options.latency:
         await asyncio.sleep(state.options.latency)
 
 
 async def authorise(
-    state: Sandboxed,
+    state: Stateful,
     key: Annotated[
         str | None, Depends(APIKeyHeader(name="x-api-key", auto_error=False))
     ],
@@ -204,7 +204,7 @@ async def authorise(
         raise HTTPException(403, MESSAGES[403])
 
 
-async def throttle(state: Sandboxed) -> None:
+async def throttle(state: Stateful) -> None:
     """Answer 429 beyond the rate limit, as AWS API Gateway does."""
     if seconds := ceil(state.wait()):
         form = state.options.retry_after
@@ -222,19 +222,19 @@ class Selection:
 
 
 async def select(
-    state: Sandboxed, device: DeviceId, since: Since, until: Until, page: PageNumber
+    state: Stateful, device: DeviceId, since: Since, until: Until, page: PageNumber
 ) -> Selection:
     """Find the rows of a page (documentation: "Endpoints", "Variables")."""
     options = state.options
     if since > until:
         raise HTTPException(422, "unixUTCTimeStampFrom is after unixUTCTimeStampTo")
     state.visits[device] += 1
-    if not state.world.has(device, state.visits[device]):
+    if not state.account.has(device, state.visits[device]):
         if options.unknown_device == "empty":
             return Selection(page, [], options.empty_total)
         status = int(options.unknown_device)
         raise HTTPException(status, MESSAGES[status])
-    view = state.world.view(
+    view = state.account.view(
         device,
         since=since * 1000 + (options.bounds in {"open", "left-open"}),
         until=until * 1000 + (options.bounds in {"closed", "left-open"}),
@@ -306,7 +306,7 @@ _RANGE = "/" + "/".join(
 
 
 @api.get("/version", response_class=PlainTextResponse)
-async def version(state: Sandboxed) -> str:
+async def version(state: Stateful) -> str:
     """API version number, "for testing and confirmation of valid API key".
 
     The documentation prints `{"1.0.1"}`, which is not JSON.
@@ -317,19 +317,19 @@ async def version(state: Sandboxed) -> str:
 
 
 @api.get("/devices", response_model=list[str])
-async def devices(state: Sandboxed) -> Response:
+async def devices(state: Stateful) -> Response:
     """All device ids of the account."""
-    return answer(state, state.world.listing(state.visits))
+    return answer(state, state.account.listing(state.visits))
 
 
 @api.get("/sessions", response_model=list[str])
-async def sessions(state: Sandboxed) -> Response:
+async def sessions(state: Stateful) -> Response:
     """All session ids of the account."""
-    return answer(state, state.world.session_ids())
+    return answer(state, state.account.session_ids())
 
 
 @api.get(_RANGE, response_model=Page, responses=_errors(404, 413, 422))
-async def size_optimized(state: Sandboxed, selected: Selected) -> Response:
+async def size_optimized(state: Stateful, selected: Selected) -> Response:
     """Rows of a device between two times, as arrays."""
     keys = columns(state, selected, KEYS)
     data = [[row.get(key) for key in keys] for row in selected.rows]
@@ -343,7 +343,7 @@ async def size_optimized(state: Sandboxed, selected: Selected) -> Response:
     response_model=TableauPage | list[dict[str, Any]],
     responses=_errors(404, 413, 422),
 )
-async def tableau(state: Sandboxed, selected: Selected) -> Response:
+async def tableau(state: Stateful, selected: Selected) -> Response:
     """Rows of a device between two times, as objects."""
     keys = columns(state, selected, TABLEAU_KEYS)
     data = [{key: row[key] for key in keys if key in row} for row in selected.rows]
@@ -352,7 +352,7 @@ async def tableau(state: Sandboxed, selected: Selected) -> Response:
     return answer(state, {"total_num_pages": selected.total, "data": data})
 
 
-control = APIRouter(prefix="/sandbox", tags=["Sandbox"], responses=_errors(400, 422))
+control = APIRouter(prefix="/mock", tags=["MockAPI"], responses=_errors(400, 422))
 
 
 @control.get(
@@ -361,7 +361,7 @@ control = APIRouter(prefix="/sandbox", tags=["Sandbox"], responses=_errors(400, 
     responses={200: {"content": {"application/x-ndjson": {}}}},
 )
 async def truth(
-    state: Sandboxed, device: Annotated[str | None, Query()] = None
+    state: Stateful, device: Annotated[str | None, Query()] = None
 ) -> StreamingResponse:
     """Every row that can be seen now, of all devices or one, as lines of JSON."""
     rows = state.truth(device)
@@ -371,14 +371,14 @@ async def truth(
 
 
 @control.post("/rows")
-async def grow(state: Sandboxed, growth: Growth) -> Grown:
+async def grow(state: Stateful, growth: Growth) -> Grown:
     """Let new rows appear."""
     late = int(growth.late_minutes)
-    return Grown(added=state.world.grow(int(growth.count), late_minutes=late))
+    return Grown(added=state.account.grow(int(growth.count), late_minutes=late))
 
 
 @control.get("/requests")
-async def requests(state: Sandboxed) -> Tally:
+async def requests(state: Stateful) -> Tally:
     """Count the requests so far."""
     by_status = Counter(str(exchange.status) for exchange in state.requests)
     return Tally(
@@ -401,10 +401,10 @@ class Journal:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its path as it came, percent-encoded."""
         scope["path"] = scope["raw_path"].decode()
-        if scope["path"].startswith("/sandbox/"):
+        if scope["path"].startswith("/mock/"):
             await self._app(scope, receive, send)
             return
-        state: State = scope["state"]["sandbox"]
+        state: State = scope["state"]["mock_api"]
         headers = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -431,7 +431,7 @@ async def _invalid(_request: Request, error: RequestValidationError) -> Response
 
 
 app = FastAPI(
-    title="Unleash live Analytics API (sandbox)",
+    title="Unleash live Analytics API (mock)",
     description=__doc__,
     version="1.0.1",
     redirect_slashes=False,

@@ -196,7 +196,7 @@ class Misbehaviour:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or misbehave if a fault is due."""
         fault = (
-            scope["state"]["sandbox"].schedule.due(scope["path"])
+            scope["state"]["mock_api"].schedule.due(scope["path"])
             if scope["path"].startswith("/v1/")
             else None
         )

@@ -1,0 +1,10 @@
+"""The documented Unleash live Analytics API on localhost, with faults to order."""
+
+from __future__ import annotations
+
+from mock_api.account import Account, Row
+from mock_api.faults import Fault
+from mock_api.options import Options
+from mock_api.server import MockAPI
+
+__all__ = ["Account", "Fault", "MockAPI", "Options", "Row"]
