@@ -18,12 +18,15 @@ from zlib import crc32
 from mock_api.history import SECOND, History
 
 Values = Mapping[str, Any]
+Expired = tuple[int, int]
+"""The last expired row of a device, by its instant and its number."""
 
 START = datetime(2020, 8, 3, tzinfo=timezone.utc)
 END = datetime(2020, 8, 17, tzinfo=timezone.utc)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _EVER = (-(2**63), 2**63)
+_ADDED = 2**40  # added to the number of an added row: no history is that long
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,24 @@ class Row:
     Attributes:
         values: The columns, sent as they are, a `msgspec.Raw` to the letter.
         instant: Microseconds since 1970; read off the `timestamp` column if not given.
-        after_requests: It is seen only after this many requests for its device.
-        after_time: It is seen only from this time on, in seconds since 1970.
+        after_requests: It is visible only after this many requests for its device.
+        after_time: It is visible only from this time on, in seconds since 1970.
+        until_requests: It is visible to this many requests for its device only.
     """
 
     values: Values
     instant: int | None = None
     after_requests: int = 0
     after_time: float = 0
+    until_requests: int | None = None
 
-    def seen(self, request: int) -> bool:
-        """Whether the device's request of this number sees the row if it comes now."""
-        return self.after_requests < request and self.after_time <= time.time()
+    def visible(self, request: int) -> bool:
+        """Return whether the device's request of this number, made now, has the row."""
+        return (
+            self.after_requests < request
+            and (self.until_requests is None or request <= self.until_requests)
+            and self.after_time <= time.time()
+        )
 
     def place(self) -> int:
         """The row's place in time, in microseconds since 1970."""
@@ -64,6 +73,7 @@ class View:
     span: range
     added: Sequence[Row]
     numbers: tuple[int, ...]
+    instants: tuple[int, ...]
     ranks: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -83,9 +93,55 @@ class View:
         """Build all rows, one after the other."""
         return map(self.__getitem__, range(len(self)))
 
+    def instant(self, rank: int) -> int:
+        """Return the instant of the row of this rank, without building the row."""
+        number = self._number(rank)
+        if number >= _ADDED:
+            return self.instants[bisect_left(self.ranks, rank)]
+        return self.history.instant(number)
+
     def shuffled(self, salt: str) -> Sequence[int]:
-        """Give the ranks in a random order, which rows added later do not upset."""
+        """Return all ranks in a random order, to which later rows are only added."""
         return _shuffled(self.span, self.ranks, self.numbers, salt)
+
+    def ties_shuffled(
+        self, salt: str, start: int, stop: int, *, descending: bool = False
+    ) -> Sequence[int]:
+        """Return some ranks of the time order, those of equal instants shuffled.
+
+        Args:
+            salt: The seed of the random order.
+            start: The first position.
+            stop: The position after the last one.
+            descending: Whether the latest row comes first.
+        """
+        total = len(self)
+        stop = min(stop, total)
+        if start >= stop:
+            return ()
+        if descending:
+            start, stop = total - stop, total - start
+        # Rows that share the instant of either end may change places with them.
+        every = range(total)
+        first = bisect_left(every, self.instant(start), key=self.instant)
+        last = bisect_right(every, self.instant(stop - 1), key=self.instant)
+        seed = _seed(salt)
+        chosen = sorted(
+            range(first, last),
+            key=lambda rank: (self.instant(rank), hash((seed, self._number(rank)))),
+        )[start - first : stop - first]
+        return chosen[::-1] if descending else chosen
+
+    def _number(self, rank: int) -> int:
+        """Return the number of a row, which does not depend on the other rows."""
+        before = bisect_left(self.ranks, rank)
+        if self.ranks[before : before + 1] == (rank,):
+            return _ADDED + self.numbers[before]
+        return self.span[rank - before]
+
+
+def _seed(salt: str) -> int:
+    return crc32(salt.encode())
 
 
 @lru_cache(maxsize=64)
@@ -94,9 +150,10 @@ def _shuffled(
 ) -> Sequence[int]:
     added = dict(zip(ranks, numbers, strict=True))
     old = iter(span)
-    seed = crc32(salt.encode())
+    seed = _seed(salt)
+    # Python hashes a tuple of integers in the same way in every process.
     keys = [
-        crc32(b"%d" % (-1 - added[rank] if rank in added else next(old)), seed)
+        hash((seed, _ADDED + added[rank] if rank in added else next(old)))
         for rank in range(len(span) + len(ranks))
     ]
     return array("I", sorted(range(len(keys)), key=keys.__getitem__))
@@ -119,7 +176,9 @@ class Device:
         """Put a row in its place in time, after those of the same instant."""
         insort(self._added, (row.place(), len(self._added), row))
 
-    def view(self, since: int, until: int, request: int) -> View:
+    def view(
+        self, since: int, until: int, request: int, expired: Expired | None = None
+    ) -> View:
         """Select since <= instant < until, as the request of this number sees it."""
         old = self.history.rows
         span = range(
@@ -130,7 +189,11 @@ class Device:
             bisect_left(self._added, (since,)),
             bisect_left(self._added, (until,)),
         )
-        added = [entry for entry in self._added[low:high] if entry[2].seen(request)]
+        if expired:
+            first, lowest = self._retained(expired)
+            span = range(max(span.start, first), max(span.stop, first))
+            low = max(low, lowest)
+        added = [entry for entry in self._added[low:high] if entry[2].visible(request)]
         ranks = (
             bisect_right(old, instant, span.start, span.stop, key=self.history.instant)
             - span.start
@@ -142,7 +205,32 @@ class Device:
             span=span,
             added=[row for _, _, row in added],
             numbers=tuple(number for _, number, _ in added),
+            instants=tuple(instant for instant, _, _ in added),
             ranks=tuple(ranks) if span else tuple(range(len(added))),
+        )
+
+    def expire(self, count: int, expired: Expired | None = None) -> Expired | None:
+        """Return the last expired row, once so many more of the oldest rows are."""
+        index, place = self._retained(expired) if expired else (0, 0)
+        for _ in range(count):
+            old = self.history.instant(index) if index in self.history.rows else None
+            added = self._added[place][:2] if place < len(self._added) else None
+            if added and (old is None or added[0] < old):
+                expired = (added[0], _ADDED + added[1])
+                place += 1
+            elif old is not None:
+                expired = (old, index)
+                index += 1
+        return expired
+
+    def _retained(self, expired: Expired) -> tuple[int, int]:
+        """Return the first retained row of the history, and of the added rows."""
+        instant, number = expired
+        if number < _ADDED:
+            return number + 1, bisect_left(self._added, (instant,))
+        return (
+            bisect_right(self.history.rows, instant, key=self.history.instant),
+            bisect_left(self._added, (instant, number - _ADDED + 1)),
         )
 
     def newest(self) -> int | None:
@@ -263,10 +351,18 @@ class Account:
         since: int = _EVER[0],
         until: int = _EVER[1],
         request: int,
+        expired: Expired | None = None,
     ) -> View:
         """Select rows, since <= instant < until in microseconds since 1970."""
         with self._lock:
-            return self.devices[device_id].view(since, until, request)
+            return self.devices[device_id].view(since, until, request, expired)
+
+    def expire(
+        self, device_id: str, count: int, expired: Expired | None
+    ) -> Expired | None:
+        """Return the last expired row of a device, once so many more rows are."""
+        with self._lock:
+            return self.devices[device_id].expire(count, expired)
 
     def listing(self, requests: Mapping[str, int]) -> list[str]:
         """List the devices there are after so many requests of each."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from math import ceil
 from random import Random
@@ -35,6 +34,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from mock_api.faults import MESSAGES, Misbehaviour, retry_after
+from mock_api.selection import Asked, Selection, select
 from mock_api.state import Exchange, State
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
     from starlette.types import Message as Event
 
-    from mock_api.account import Values
 
 KEYS = (
     "class_name",
@@ -212,54 +211,16 @@ async def throttle(state: Stateful) -> None:
         raise HTTPException(429, MESSAGES[429], retry_after(header, seconds))
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The rows of one page, and how many pages the range has."""
-
-    page: int
-    rows: list[Values]
-    total: int
-
-
-async def select(
+async def find(
     state: Stateful, device: DeviceId, since: Since, until: Until, page: PageNumber
 ) -> Selection:
-    """Find the rows of a page (documentation: "Endpoints", "Variables")."""
-    options = state.options
+    """Find the rows of a page; see `mock_api.selection`."""
     if since > until:
         raise HTTPException(422, "unixUTCTimeStampFrom is after unixUTCTimeStampTo")
-    state.visits[device] += 1
-    if not state.account.has(device, state.visits[device]):
-        if options.unknown_device == "empty":
-            return Selection(page, [], options.empty_total)
-        status = int(options.unknown_device)
-        raise HTTPException(status, MESSAGES[status])
-    view = state.account.view(
-        device,
-        since=since * 1000 + (options.bounds in {"open", "left-open"}),
-        until=until * 1000 + (options.bounds in {"closed", "left-open"}),
-        request=state.visits[device],
-    )
-    total = ceil(len(view) / options.page_size)
-    if (
-        options.max_range_seconds is not None
-        and until - since > options.max_range_seconds * 1000
-    ) or (options.max_pages is not None and total > options.max_pages):
-        status = int(options.too_large)
-        raise HTTPException(status, MESSAGES[status])
-    ranks: Sequence[int] = range(len(view))
-    if options.order == "descending":
-        ranks = ranks[::-1]
-    elif options.order != "ascending":
-        again = state.visits[device] if options.order == "reshuffled" else 0
-        ranks = view.shuffled(f"{options.seed}/{device}/{again}")
-    chosen = ranks[(page - 1) * options.page_size : page * options.page_size]
-    return Selection(
-        page, [view[rank] for rank in chosen], total or options.empty_total
-    )
+    return select(state, Asked(device, since, until, page))
 
 
-Selected = Annotated[Selection, Depends(select)]
+Selected = Annotated[Selection, Depends(find)]
 
 
 def columns(state: State, selected: Selection, known: Sequence[str]) -> list[str]:
@@ -271,6 +232,15 @@ def columns(state: State, selected: Selection, known: Sequence[str]) -> list[str
     if state.options.key_order == "shuffled":
         Random(f"{state.options.seed}/{selected.page}").shuffle(keys)
     return keys
+
+
+def total(state: State, selected: Selection) -> dict[str, int | None]:
+    """Return the number of pages in the form that the options ask for."""
+    if state.options.total == "missing":
+        return {}
+    return {
+        "total_num_pages": None if state.options.total == "null" else selected.total
+    }
 
 
 def answer(state: State, content: Any) -> Response:  # noqa: ANN401 - any JSON
@@ -311,9 +281,12 @@ async def version(state: Stateful) -> str:
 
     The documentation prints `{"1.0.1"}`, which is not JSON.
     """
-    return {"braces": '{"1.0.1"}', "string": '"1.0.1"', "bare": "1.0.1"}[
-        state.options.version_form
-    ]
+    return {
+        "braces": '{"1.0.1"}',
+        "string": '"1.0.1"',
+        "bare": "1.0.1",
+        "object": '{"version":"1.0.1"}',
+    }[state.options.version_form]
 
 
 @api.get("/devices", response_model=list[str])
@@ -322,10 +295,19 @@ async def devices(state: Stateful) -> Response:
     return answer(state, state.account.listing(state.visits))
 
 
+def _number(value: Any) -> Any:  # noqa: ANN401 - whatever the account lists
+    """Return the number that a text writes, or else the value."""
+    exact = isinstance(value, str) and value.isdecimal() and str(int(value)) == value
+    return int(value) if exact else value
+
+
 @api.get("/sessions", response_model=list[str])
 async def sessions(state: Stateful) -> Response:
     """All session ids of the account."""
-    return answer(state, state.account.session_ids())
+    ids = state.account.session_ids()
+    if state.options.session_form == "number":
+        return answer(state, list(map(_number, ids)))
+    return answer(state, ids)
 
 
 @api.get(_RANGE, response_model=Page, responses=_errors(404, 413, 422))
@@ -333,9 +315,10 @@ async def size_optimized(state: Stateful, selected: Selected) -> Response:
     """Rows of a device between two times, as arrays."""
     keys = columns(state, selected, KEYS)
     data = [[row.get(key) for key in keys] for row in selected.rows]
-    return answer(
-        state, {"keys": keys, "total_num_pages": selected.total, "data": data}
-    )
+    page = {"keys": keys, **total(state, selected), "data": data}
+    if not data and state.options.empty_form == "no-keys":
+        del page["keys"]
+    return answer(state, page)
 
 
 @api.get(
@@ -349,10 +332,10 @@ async def tableau(state: Stateful, selected: Selected) -> Response:
     data = [{key: row[key] for key in keys if key in row} for row in selected.rows]
     if state.options.tableau_form == "bare-array":
         return answer(state, data)
-    return answer(state, {"total_num_pages": selected.total, "data": data})
+    return answer(state, {**total(state, selected), "data": data})
 
 
-control = APIRouter(prefix="/mock", tags=["MockAPI"], responses=_errors(400, 422))
+control = APIRouter(prefix="/mock", tags=["Mock API"], responses=_errors(400, 422))
 
 
 @control.get(

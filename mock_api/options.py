@@ -5,9 +5,9 @@ One list, for the command line and for tests.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mock_api.faults import Fault  # noqa: TC001 - pydantic reads the annotations
@@ -25,19 +25,52 @@ class Options:
     bounds: Literal["closed", "open", "left-open", "right-open"] = Field(
         default="closed", description="whether a range includes its two ends"
     )
-    order: Literal["ascending", "descending", "shuffled", "reshuffled"] = Field(
-        default="ascending",
-        description="of a range's rows: in time, or random, or anew in each answer",
+    round_bounds: Literal["none", "second", "day", "floor-second", "floor-day"] = Field(
+        default="none",
+        description="rounding of the ends of a range: outward to a unit, or both down",
     )
-    empty_total: int = Field(
-        default=0, ge=0, le=1, description="total_num_pages of a range without rows"
+    order: Literal[
+        "ascending",
+        "descending",
+        "ties-per-page",
+        "descending-ties-per-page",
+        "ties-per-request",
+        "shuffled",
+        "reshuffled",
+        "per-page",
+    ] = Field(
+        default="ascending",
+        description="order of the rows of a range: by timestamp; by timestamp, with "
+        "rows of one timestamp in a random order per page or per request; or random, "
+        "with one order per range (shuffled), request (reshuffled) or page (per-page)",
+    )
+    total: Literal["present", "null", "missing"] = Field(
+        default="present", description="form of total_num_pages"
+    )
+    empty_total: Annotated[Literal["0", "1", "null"], BeforeValidator(str)] = Field(
+        default="0", description="total_num_pages of a range without rows"
+    )
+    empty_form: Literal["documented", "no-keys"] = Field(
+        default="documented",
+        description="form of a size-optimized page without rows: with or without keys",
+    )
+    past_end: Literal["empty", "404", "422", "repeat"] = Field(
+        default="empty",
+        description="response to a page number past the last page: no rows, an error "
+        "or the last page again",
     )
     key_order: Literal["fixed", "shuffled"] = Field(
         default="fixed",
         description="of columns: as documented, or another on each page",
     )
-    version_form: Literal["braces", "string", "bare"] = Field(
-        default="braces", description='of the version: {"1.0.1"}, "1.0.1" or 1.0.1'
+    version_form: Literal["braces", "string", "bare", "object"] = Field(
+        default="braces",
+        description='form of the version: {"1.0.1"}, "1.0.1", 1.0.1 or '
+        '{"version": "1.0.1"}',
+    )
+    session_form: Literal["string", "number"] = Field(
+        default="string",
+        description="form of the IDs in the list of sessions: strings or JSON numbers",
     )
     tableau_form: Literal["object", "bare-array"] = Field(
         default="object",
@@ -65,8 +98,13 @@ class Options:
     max_pages: int | None = Field(
         default=None, ge=0, description="the most pages of a range that is answered"
     )
-    too_large: Literal["413", "504"] = Field(
-        default="413", description="the answer about a range beyond these"
+    too_large: Literal["400", "413", "422", "502", "504"] = Field(
+        default="413", description="response to a range beyond these limits"
+    )
+    expire_per_request: int = Field(
+        default=0,
+        ge=0,
+        description="oldest rows of a device that expire with each request for its rows",
     )
     max_body: int | None = Field(
         default=None,

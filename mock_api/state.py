@@ -13,7 +13,7 @@ from mock_api.faults import Schedule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mock_api.account import Account
+    from mock_api.account import Account, Expired, View
     from mock_api.options import Options
 
 
@@ -38,6 +38,7 @@ class State:
     in_flight: int = 0
     max_in_flight: int = 0
     visits: Counter[str] = field(default_factory=Counter)
+    expired: dict[str, Expired | None] = field(default_factory=dict)
     _admitted: deque[float] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -55,12 +56,27 @@ class State:
         finally:
             self.in_flight -= 1
 
+    def visit(self, device_id: str) -> int:
+        """Count a request for the rows of a device, and return its number."""
+        self.visits[device_id] += 1
+        return self.visits[device_id]
+
+    def view(self, device_id: str, request: int, **bounds: int) -> View:
+        """Select the rows that the device's request of this number sees."""
+        expired = self.expired.get(device_id)
+        return self.account.view(device_id, request=request, expired=expired, **bounds)
+
+    def expire(self, device_id: str, count: int) -> None:
+        """Let the oldest rows of a device expire."""
+        expired = self.expired.get(device_id)
+        self.expired[device_id] = self.account.expire(device_id, count, expired)
+
     def truth(self, device_id: str | None = None) -> Iterator[dict[str, Any]]:
-        """Give every row that requests made now would see, as raw values."""
+        """Yield every row that requests made now would see, as raw values."""
         for name in list(self.account.devices) if device_id is None else [device_id]:
             request = self.visits[name] + 1
             if self.account.has(name, request):
-                yield from map(dict, self.account.view(name, request=request))
+                yield from map(dict, self.view(name, request))
 
     def wait(self) -> float:
         """Let a request through the rate limit: 0, or the seconds until that is so."""

@@ -1,0 +1,134 @@
+"""The rows of one page: which range, in which order, how many pages.
+
+The documentation leaves all of this open, so most of it depends on `mock_api.options`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException
+
+from mock_api.faults import MESSAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mock_api.account import Values, View
+    from mock_api.options import Options
+    from mock_api.state import State
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The parameters of a request for a page, as the URL gives them."""
+
+    device: str
+    since: int
+    until: int
+    page: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of one page, and the number of pages of the range, if it is told."""
+
+    page: int
+    rows: list[Values]
+    total: int | None
+
+
+def select(state: State, asked: Asked) -> Selection:
+    """Find the rows of a page (documentation: "Endpoints", "Variables").
+
+    Raises:
+        HTTPException: If the options refuse the request.
+    """
+    options = state.options
+    visit = state.visit(asked.device)
+    if not state.account.has(asked.device, visit):
+        if options.unknown_device != "empty":
+            raise _refusal(options.unknown_device)
+        return _page(options, asked, None, visit)
+    since, until = _bounds(options, asked)
+    view = state.view(asked.device, visit, since=since, until=until)
+    if options.expire_per_request:
+        state.expire(asked.device, options.expire_per_request)
+    if (
+        options.max_range_seconds is not None
+        and asked.until - asked.since > options.max_range_seconds * 1000
+    ):
+        raise _refusal(options.too_large)
+    if (
+        options.max_pages is not None
+        and ceil(len(view) / options.page_size) > options.max_pages
+    ):
+        raise _refusal(options.too_large)
+    return _page(options, asked, view, visit)
+
+
+def _refusal(status: str) -> HTTPException:
+    return HTTPException(int(status), MESSAGES[int(status)])
+
+
+def _bounds(options: Options, asked: Asked) -> tuple[int, int]:
+    """Return the range in microseconds, its end excluded."""
+    since, until = asked.since, asked.until
+    if options.round_bounds != "none":
+        unit = 86_400_000 if options.round_bounds.endswith("day") else 1000
+        since = since // unit * unit
+        until = (
+            (until if options.round_bounds.startswith("floor") else until + unit - 1)
+            // unit
+            * unit
+        )
+    return (
+        since * 1000 + (options.bounds in {"open", "left-open"}),
+        until * 1000 + (options.bounds in {"closed", "left-open"}),
+    )
+
+
+def _page(options: Options, asked: Asked, view: View | None, visit: int) -> Selection:
+    """Choose the rows of a page; without a view there are none."""
+    pages = ceil(len(view or ()) / options.page_size)
+    total: int | None = pages
+    if not pages:
+        total = None if options.empty_total == "null" else int(options.empty_total)
+    if asked.page > max(pages, 1):
+        if options.past_end in {"404", "422"}:
+            raise _refusal(options.past_end)
+        if options.past_end == "repeat" and pages:
+            asked = replace(asked, page=pages)
+    if view is None:
+        return Selection(asked.page, [], total)
+    ranks = _ranks(options, asked, view, visit)
+    return Selection(asked.page, [view[rank] for rank in ranks], total)
+
+
+def _ranks(options: Options, asked: Asked, view: View, visit: int) -> Sequence[int]:
+    """Choose the rows of a page by their ranks in the time order of the range.
+
+    A database without a unique sort key may choose another plan for every query, so a
+    random order can depend on the whole URL.
+    """
+    start, stop = (asked.page - 1) * options.page_size, asked.page * options.page_size
+    url = f"{options.seed}/{asked.device}/{asked.since}/{asked.until}/{asked.page}"
+    request = f"{options.seed}/{asked.device}/{visit}"
+    if options.order == "ascending":
+        return range(len(view))[start:stop]
+    if options.order == "descending":
+        return range(len(view))[::-1][start:stop]
+    if options.order == "shuffled":
+        return view.shuffled(f"{options.seed}/{asked.device}/0")[start:stop]
+    if options.order == "reshuffled":
+        return view.shuffled(request)[start:stop]
+    if options.order == "per-page":
+        return view.shuffled(url)[start:stop]
+    return view.ties_shuffled(
+        request if options.order == "ties-per-request" else url,
+        start,
+        stop,
+        descending=options.order.startswith("descending"),
+    )
