@@ -39,14 +39,19 @@ MESSAGES = {
     401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
+    408: "Request Timeout",
     413: "Request Too Long",
+    421: "Misdirected Request",
     422: "Validation failed",
+    425: "Too Early",
     429: "Too Many Requests",
     500: "Internal Server Error",
     502: "Internal server error",
     503: "Service Unavailable",
     504: "Endpoint request timed out",
 }
+
+_DRIP = 16  # bytes of one chunk of a dripping body
 
 _SEGMENTS = "(/[^/]*){4}"
 STREAMS = {
@@ -58,18 +63,23 @@ STREAMS = {
 }
 
 Kind = Literal[
+    "status_204",
     "status_400",
     "status_401",
     "status_403",
     "status_404",
+    "status_408",
     "status_413",
+    "status_421",
     "status_422",
+    "status_425",
     "status_429",
     "status_500",
     "status_502",
     "status_503",
     "status_504",
     "quota",
+    "errors_in_200",
     "redirect",
     "html",
     "empty",
@@ -86,6 +96,8 @@ Kind = Literal[
     "stall",
     "stall_amid",
     "slow",
+    "drip",
+    "hang",
     "bomb",
     "endless",
 ]
@@ -96,7 +108,7 @@ class Fault:
     """One kind of fault, and which requests it strikes.
 
     Attributes:
-        kind: What happens. `status_429` and the like are that answer, `quota` is
+        kind: The fault. `status_429` and the like are that response; `quota` is
             Gateway's other 429.
         where: A stream (version, devices, sessions, analytics, tableau), or a pattern
             to search for in the path; all requests if empty. `analytics` is the
@@ -106,7 +118,8 @@ class Fault:
         times: How often the same path is struck at most.
         start: The first of the matching requests that may be struck, counted from 1.
         until: The last one.
-        seconds: How long a stall lasts, or a slow body takes.
+        seconds: The duration of a stall or of a slow body, or the time between two
+            chunks of a dripping body.
         retry_after: The `Retry-After` header; `date` is two seconds ahead as a date.
         location: Where a redirect leads.
     """
@@ -175,15 +188,18 @@ def retry_after(value: str | None, seconds: int = 2) -> dict[str, str]:
     return {} if value is None else {"Retry-After": value}
 
 
-async def pause(receive: Receive, seconds: float | None = None) -> None:
-    """Wait so long, or until the client is gone."""
+async def pause(receive: Receive, seconds: float | None = None) -> bool:
+    """Wait, and return whether the client closed the connection meanwhile."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    with contextlib.suppress(asyncio.TimeoutError):
+    try:
         await asyncio.wait_for(gone(), seconds)
+    except asyncio.TimeoutError:
+        return False
+    return True
 
 
 class Misbehaviour:
@@ -217,25 +233,26 @@ class Misbehaviour:
 
 
 def _instead(fault: Fault) -> Response | None:
-    """Give the answer that takes the place of the right one."""
-    if fault.kind == "quota":
-        return JSONResponse(
-            {"message": "Limit Exceeded"}, 429, retry_after(fault.retry_after)
-        )
-    if fault.kind.startswith("status_"):
-        status = int(fault.kind.removeprefix("status_"))
-        return JSONResponse(
-            {"message": MESSAGES[status]}, status, retry_after(fault.retry_after)
-        )
-    if fault.kind == "redirect":
-        return Response(status_code=302, headers={"Location": fault.location})
-    if fault.kind == "html":
-        return HTMLResponse(
-            "<!doctype html><title>Unleash live</title><p>We are back soon.</p>"
-        )
-    if fault.kind == "empty":
-        return Response(media_type="application/json")
-    return None
+    """Return the response that replaces the right one, if one does."""
+    if fault.kind == "status_204":
+        return Response(status_code=204)
+    if fault.kind == "quota" or fault.kind.startswith("status_"):
+        status = 429 if fault.kind == "quota" else int(fault.kind[-3:])
+        message = "Limit Exceeded" if fault.kind == "quota" else MESSAGES[status]
+        headers = retry_after(fault.retry_after)
+        return JSONResponse({"message": message}, status, headers)
+    make = _REPLACEMENTS.get(fault.kind)
+    return make(fault) if make else None
+
+
+_REPLACEMENTS: dict[str, Callable[[Fault], Response]] = {
+    "errors_in_200": lambda _: JSONResponse({"errors": [{"message": MESSAGES[500]}]}),
+    "redirect": lambda fault: Response(None, 302, {"Location": fault.location}),
+    "html": lambda _: HTMLResponse(
+        "<!doctype html><title>Unleash live</title><p>We are back soon.</p>"
+    ),
+    "empty": lambda _: Response(media_type="application/json"),
+}
 
 
 def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
@@ -379,6 +396,25 @@ async def _slow(
     await send({"type": "http.response.body"})
 
 
+async def _drip(
+    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    answer = await _capture(app, scope, receive)
+    await _begin(send, answer, 0)
+    for sent in range(0, len(answer[2]), _DRIP):
+        if await pause(receive, fault.seconds):
+            return
+        chunk = answer[2][sent : sent + _DRIP]
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def _hang(
+    _fault: Fault, _app: ASGIApp, _scope: Scope, receive: Receive, _send: Send
+) -> None:
+    await pause(receive)
+
+
 @cache
 def _compressed() -> bytes:
     return gzip.compress(b" " * 2**26)
@@ -411,6 +447,8 @@ _BROKEN = {
     "stall": _stall,
     "stall_amid": _stall_amid,
     "slow": _slow,
+    "drip": _drip,
+    "hang": _hang,
     "bomb": _flood,
     "endless": _flood,
 }

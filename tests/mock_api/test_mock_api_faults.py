@@ -80,8 +80,11 @@ def right() -> bytes:
         ("status_401", "Unauthorized"),
         ("status_403", "Forbidden"),
         ("status_404", "Not Found"),
+        ("status_408", "Request Timeout"),
         ("status_413", "Request Too Long"),
+        ("status_421", "Misdirected Request"),
         ("status_422", "Validation failed"),
+        ("status_425", "Too Early"),
         ("status_429", "Too Many Requests"),
         ("status_500", "Internal Server Error"),
         ("status_502", "Internal server error"),
@@ -123,6 +126,11 @@ def test_answers_that_are_no_answer(right: bytes) -> None:
         assert response.read().startswith(b"<!doctype html>")
     with faulty("empty") as api:
         assert ask(api) == (200, b"")
+    with faulty("errors_in_200") as api:
+        assert ask(api) == (200, b'{"errors":[{"message":"Internal Server Error"}]}')
+    with faulty("status_204") as api, asking(api) as response:
+        assert (response.status, response.read()) == (204, b"")
+        assert response.headers["content-length"] is None
     with faulty("malformed") as api:
         assert ask(api) == (200, right[: len(right) // 2])
 
@@ -190,6 +198,38 @@ def test_stalls(right: bytes) -> None:
         assert 0.3 <= time.monotonic() - start < 2
 
 
+def test_a_body_drips_faster_than_a_read_times_out(right: bytes) -> None:
+    with MockAPI(Account({ID: []}), faults=[Fault(kind="drip", seconds=0.1)]) as api:
+        start = time.monotonic()
+        with asking(api, timeout=0.5) as response:
+            body = response.read()
+        assert json.loads(body)["data"] == []
+        assert time.monotonic() - start > 0.1 * (len(body) // 16) > 0.5
+    with faulty("drip", seconds=0.01) as api, asking(api) as response:
+        assert response.headers["content-length"] == str(len(right))
+        assert response.read(40) == right[:40]
+
+
+def test_hang() -> None:
+    with faulty("hang", where="analytics") as api:
+        with pytest.raises(TimeoutError), asking(api, timeout=0.2):
+            pass
+        assert ask(api, "devices")[0] == 200
+        while api.state.in_flight:
+            time.sleep(0.01)
+        assert [request.status for request in api.requests] == [None, 200]
+
+
+def test_a_device_that_fails_for_good() -> None:
+    account = Account({ID: [], "Wother": []})
+    fault = Fault(kind="status_425", where=f"/{ID}/")
+    with MockAPI(account, faults=[fault]) as api:
+        for form in ("", "tableau/"):
+            other = form + ANALYTICS.replace(ID, "Wother")
+            paths = (form + ANALYTICS, form + ANALYTICS, "devices", other)
+            assert [ask(api, path)[0] for path in paths] == [425, 425, 200, 200]
+
+
 def test_bomb() -> None:
     with faulty("bomb") as api, asking(api) as response:
         assert response.headers["content-encoding"] == "gzip"
@@ -205,7 +245,8 @@ def test_endless() -> None:
 
 
 def test_the_mock_api_outlives_its_faults(caplog: pytest.LogCaptureFixture) -> None:
-    faults = [Fault(kind=kind, seconds=0.1, times=1) for kind in get_args(Kind)]
+    kinds = [kind for kind in get_args(Kind) if kind != "hang"]
+    faults = [Fault(kind=kind, seconds=0.1, times=1) for kind in kinds]
     broken: list[str] = []
     with MockAPI(ACCOUNT, faults=faults) as api:
         for fault in faults:
