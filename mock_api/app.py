@@ -176,9 +176,19 @@ Stateful = Annotated[State, Depends(get_state)]
 
 
 async def delay(state: Stateful) -> None:
-    """Be as far away as ordered."""
+    """Take the time that the options ask for, or answer 504 as AWS API Gateway does."""
+    try:
+        await asyncio.wait_for(_take_time(state), state.options.gateway_timeout)
+    except asyncio.TimeoutError:
+        raise HTTPException(504, MESSAGES[504]) from None
+
+
+async def _take_time(state: State) -> None:
     if state.options.latency:
         await asyncio.sleep(state.options.latency)
+    if state.options.serial_seconds is not None:
+        async with state.turn:
+            await asyncio.sleep(state.options.serial_seconds)
 
 
 async def authorise(

@@ -82,7 +82,19 @@ class Options:
     seed: int = Field(
         default=0, description="of the data, the random orders and the faults"
     )
-    latency: float = Field(default=0, ge=0, description="seconds before each answer")
+    latency: float = Field(default=0, ge=0, description="seconds before each response")
+    serial_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="seconds that each request takes, if the backend answers only one "
+        "at a time; the others wait for their turn",
+    )
+    gateway_timeout: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds after which a request gets 504 that is waiting or being "
+        "answered still",
+    )
     rate_limit: int | None = Field(
         default=None,
         ge=0,

@@ -96,11 +96,12 @@ def _page(options: Options, asked: Asked, view: View | None, visit: int) -> Sele
     total: int | None = pages
     if not pages:
         total = None if options.empty_total == "null" else int(options.empty_total)
-    if asked.page > max(pages, 1):
+    last = max(pages, 1)
+    if asked.page > last:
         if options.past_end in {"404", "422"}:
             raise _refusal(options.past_end)
-        if options.past_end == "repeat" and pages:
-            asked = replace(asked, page=pages)
+        if options.past_end == "repeat":
+            asked = replace(asked, page=last)
     if view is None:
         return Selection(asked.page, [], total)
     ranks = _ranks(options, asked, view, visit)

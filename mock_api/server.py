@@ -144,6 +144,7 @@ class MockAPI:
         )
         shared = ServerState()
         state = {"mock_api": self.state}
+        self.state.turn = asyncio.Lock()  # of this event loop
 
         def protocol() -> _Protocol:
             return _Protocol(config=config, server_state=shared, app_state=state)

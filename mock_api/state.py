@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, deque
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class State:
     max_in_flight: int = 0
     visits: Counter[str] = field(default_factory=Counter)
     expired: dict[str, Expired | None] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _admitted: deque[float] = field(default_factory=deque)
 
     def __post_init__(self) -> None:

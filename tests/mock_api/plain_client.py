@@ -45,7 +45,7 @@ def ask(
     body: str | None = None,
 ) -> Reply:
     address = urlsplit(api.url)
-    if not path.startswith("/v1"):
+    if not path.startswith(("/v1", "/mock")):
         path = f"/v1/analytics/{path}"
     if headers is None:
         headers = {"x-api-key": api.state.options.api_key}

@@ -184,6 +184,38 @@ def test_ranges(form: str, bounds: str, order: str) -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("round_bounds", "since", "until", "expected"),
+    [
+        ("none", 500, 1500, [500, 1000, 1500]),
+        ("second", 500, 1500, [0, 500, 1000, 1500, 2000]),
+        ("second", 1000, 1000, [1000]),
+        ("floor-second", 500, 1500, [0, 500, 1000]),
+        ("floor-second", 2500, 2999, [2000]),
+        ("day", 500, 1500, [-500, 0, 500, 1000, 1500, 2000, 2500]),
+        ("floor-day", 500, 1500, []),
+        ("floor-day", 500, 86_400_000, [-500, 0, 500, 1000, 1500, 2000, 2500]),
+    ],
+)
+@pytest.mark.parametrize("form", ["", "tableau/"])
+def test_rounded_bounds(
+    round_bounds: str, since: int, until: int, expected: list[int], form: str
+) -> None:
+    noon = 1597665600000
+    rows = [at(noon + n, count=n) for n in range(-500, 3000, 500)]
+    with MockAPI(Account({ID: rows}), round_bounds=round_bounds) as api:
+        path = f"{ID}/{noon + since}/{noon + until}"
+        assert [row["count"] for row in read(api, path, form)] == expected
+
+
+def test_session_forms() -> None:
+    sessions = ["1597622730877", "x", "007"]
+    with MockAPI(Account(sessions=sessions), session_form="number") as api:
+        assert ask(api, "sessions").body == b'[1597622730877,"x","007"]'
+    with MockAPI(Account(sessions=sessions)) as api:
+        assert ask(api, "sessions").json() == sessions
+
+
 def test_reshuffled_is_another_order_each_time() -> None:
     with MockAPI(Account.generate(), order="reshuffled") as api:
         path = f"{next(iter(api.account.devices))}/{EVER}/1"
@@ -192,15 +224,76 @@ def test_reshuffled_is_another_order_each_time() -> None:
     assert sorted(map(str, first["data"])) == sorted(map(str, second["data"]))
 
 
-@pytest.mark.parametrize("total", [0, 1])
-def test_nothing_there(total: int) -> None:
-    with MockAPI(Account({ID: [at(1597630129000)]}), empty_total=total) as api:
+@pytest.mark.parametrize("total", [0, 1, None])
+def test_nothing_there(total: int | None) -> None:
+    account = Account({ID: [at(1597630129000)]})
+    with MockAPI(account, empty_total="null" if total is None else total) as api:
         got = ask(api, f"{ID}/1000000000000/1000000000001/1").json()
         assert (got["total_num_pages"], got["data"], len(got["keys"])) == (total, [], 8)
         got = ask(api, f"tableau/{ID}/1000000000000/1000000000001/1").json()
         assert got == {"total_num_pages": total, "data": []}
         past_the_end = ask(api, f"tableau/{ID}/{EVER}/2").json()
         assert past_the_end == {"total_num_pages": 1, "data": []}
+
+
+def test_nothing_there_and_no_keys() -> None:
+    with MockAPI(Account({ID: [at(1597630129000)]}), empty_form="no-keys") as api:
+        for path in ("1000000000000/1000000000001/1", f"{EVER}/2"):
+            assert set(ask(api, f"{ID}/{path}").json()) == {"total_num_pages", "data"}
+        assert len(ask(api, f"{ID}/{EVER}/1").json()["keys"]) == 8
+
+
+@pytest.mark.parametrize("form", ["", "tableau/"])
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [
+        ("present", {"total_num_pages": 2}),
+        ("null", {"total_num_pages": None}),
+        ("missing", {}),
+    ],
+)
+def test_total_forms(total: str, expected: dict[str, object], form: str) -> None:
+    rows = [at(1597630129000 + n) for n in range(3)]
+    with MockAPI(Account({ID: rows}), page_size=2, total=total) as api:
+        got = ask(api, f"{form}{ID}/{EVER}/1").json()
+        empty = ask(api, f"{form}{ID}/1000000000000/1000000000001/1").json()
+    assert len(got.pop("data")) == 2
+    assert len(got.pop("keys", "")) == (0 if form else 8)
+    assert got == expected
+    assert ("total_num_pages" in empty) == (total != "missing")
+
+
+@pytest.mark.parametrize("past_end", ["empty", "404", "422", "repeat"])
+@pytest.mark.parametrize("tableau_form", ["object", "bare-array"])
+@pytest.mark.parametrize(
+    ("span", "last"), [(EVER, 3), ("1000000000000/1000000000000", 1)]
+)
+@pytest.mark.parametrize("form", ["", "tableau/"])
+def test_past_the_end(
+    past_end: str, tableau_form: str, span: str, last: int, form: str
+) -> None:
+    account = Account({ID: [at(1597630129000 + n) for n in range(10)]})
+    with MockAPI(
+        account,
+        page_size=4,
+        key_order="shuffled",
+        past_end=past_end,
+        tableau_form=tableau_form,
+        order="per-page",
+    ) as api:
+        end, *beyond = (
+            ask(api, f"{form}{ID}/{span}/{page}") for page in (last, last + 1, last + 9)
+        )
+    assert end.status == 200
+    for reply in beyond:
+        assert reply.status == (int(past_end) if past_end.isdigit() else 200)
+        got = reply.json()
+        if past_end == "repeat":
+            assert reply.body == end.body
+        elif past_end == "empty":
+            assert (got if isinstance(got, list) else got["data"]) == []
+        else:
+            assert list(got) == ["message"]
 
 
 def test_key_order() -> None:
@@ -218,7 +311,12 @@ def test_key_order() -> None:
 
 @pytest.mark.parametrize(
     ("form", "body"),
-    [("braces", b'{"1.0.1"}'), ("string", b'"1.0.1"'), ("bare", b"1.0.1")],
+    [
+        ("braces", b'{"1.0.1"}'),
+        ("string", b'"1.0.1"'),
+        ("bare", b"1.0.1"),
+        ("object", b'{"version":"1.0.1"}'),
+    ],
 )
 def test_version_forms(form: str, body: bytes) -> None:
     with MockAPI(version_form=form) as api:
@@ -257,6 +355,31 @@ def test_values_are_sent_as_they_are() -> None:
                 "\\u0000\U0001f6b2",
             ):
                 assert text in body
+
+
+RAW = [
+    b"NaN",
+    b"-Infinity",
+    b"1e400",
+    rb'"\ud800"',
+    b'"\xff"',
+    b"9" * 400,
+    b"[" * 5000 + b"]" * 5000,
+    b'{"a":' * 5000 + b"1" + b"}" * 5000,
+]
+
+
+@pytest.mark.parametrize("raw", RAW, ids=range(len(RAW)))
+def test_raw_values_are_sent_byte_for_byte(raw: bytes) -> None:
+    values = PERSON | {"count": msgspec.Raw(raw), "seen": msgspec.Raw(raw)}
+    account = Account({ID: [Row(values)]}, sessions=[msgspec.Raw(raw)])  # type: ignore[list-item]
+    for form in ("object", "bare-array"):
+        with MockAPI(account, tableau_form=form, key_order="shuffled") as api:
+            assert ask(api, f"{ID}/{EVER}/1").body.count(raw) >= 2
+            assert ask(api, f"tableau/{ID}/{EVER}/1").body.count(raw) >= 2
+            assert ask(api, "sessions").body == b"[" + raw + b"]"
+            truth = ask(api, "/mock/truth")
+            assert truth.body.count(raw) >= 2
 
 
 def test_columns_of_some_rows() -> None:
@@ -306,12 +429,18 @@ def test_unknown_device(answer: str, status: int) -> None:
         assert ask(api, f"W0/{EVER}/1").status == status
 
 
-@pytest.mark.parametrize("status", [413, 504])
+def test_unknown_device_past_the_end() -> None:
+    with MockAPI(unknown_device="empty", past_end="404") as api:
+        assert [ask(api, f"W0/{EVER}/{n}").status for n in (1, 2)] == [200, 404]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 502, 504])
 def test_largest_range(status: int) -> None:
     account = Account({ID: [at(1597630129000 + n) for n in range(10)]})
     with MockAPI(account, too_large=str(status), max_range_seconds=1) as api:
         assert ask(api, f"{ID}/1597630129000/1597630130000/1").status == 200
-        assert ask(api, f"{ID}/1597630129000/1597630130001/1").status == status
+        reply = ask(api, f"{ID}/1597630129000/1597630130001/1")
+        assert (reply.status, list(reply.json())) == (status, ["message"])
     with MockAPI(account, too_large=str(status), max_pages=2, page_size=4) as api:
         assert ask(api, f"{ID}/1597630129000/1597630129007/1").status == 200
         assert ask(api, f"{ID}/1597630129000/1597630129008/1").status == status
@@ -356,6 +485,33 @@ def test_latency_and_requests_in_flight() -> None:
         assert api.max_in_flight > 1
         assert [request.status for request in api.requests] == [200] * 4
         assert {request.path for request in api.requests} == {"/v1/analytics/version"}
+
+
+def test_requests_are_answered_one_at_a_time() -> None:
+    with MockAPI(serial_seconds=0.1) as api, ThreadPoolExecutor(4) as pool:
+        start = time.monotonic()
+        replies = list(pool.map(lambda _: ask(api, "version"), range(4)))
+        assert time.monotonic() - start >= 0.4
+        assert api.max_in_flight > 1
+    assert {reply.status for reply in replies} == {200}
+
+
+def test_requests_that_wait_too_long_get_504() -> None:
+    with (
+        MockAPI(serial_seconds=0.5, gateway_timeout=0.8) as api,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        replies = list(pool.map(lambda _: ask(api, "version"), range(4)))
+        assert sorted(reply.status for reply in replies) == [200, 504, 504, 504]
+        (body,) = {reply.body for reply in replies if reply.status == 504}
+        assert body == b'{"message":"Endpoint request timed out"}'
+        # None of them is waited for any longer: alone, a request is answered in time.
+        assert ask(api, "version").status == 200
+        api.stop()
+        api.start()
+        assert ask(api, "version").status == 200
+    with MockAPI(latency=5, gateway_timeout=0.1) as api:
+        assert ask(api, "version").status == 504
 
 
 def test_stopping_amid_an_answer(caplog: pytest.LogCaptureFixture) -> None:
