@@ -1,210 +1,196 @@
-"""The streams, declared."""
+"""The streams."""
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from datetime import datetime, timezone
-from functools import cached_property, partial
-from hashlib import blake2b
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import click
-import msgspec
-from singer_sdk import SchemaDirectory, StreamSchema
+from singer_sdk import SchemaDirectory, Stream, StreamSchema
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from typing_extensions import override
 
 from tap_unleash import schemas
+from tap_unleash.api.errors import (
+    FatalError,
+    RequestRejected,
+    Unavailable,
+    UnleashError,
+)
+from tap_unleash.api.page import escape
+from tap_unleash.api.prefetcher import Prefetcher
+from tap_unleash.api.time_window import TimeWindow
+from tap_unleash.api.timestamps import format_timestamp, sort_key
 from tap_unleash.bookmarks import Bookmarks
-from tap_unleash.client import InvalidBodyError, RefusedError, TapError, UnleashStream
-from tap_unleash.fast import PagedStream
-from tap_unleash.identity import record_ids
-from tap_unleash.page import Page, read_page, size_optimized, tableau, without_nul
+from tap_unleash.bulk_records import BulkStream
 from tap_unleash.progress import Progress
-from tap_unleash.reader import Reader
-from tap_unleash.slices import EARLIEST, Slice, instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_unleash.api.client import UnleashClient
+    from tap_unleash.api.page import Page
+    from tap_unleash.config import Config
+    from tap_unleash.tap import TapUnleash
+
 STATE_INTERVAL = 5.0
-"""Seconds at least between two STATE messages."""
+"""Least number of seconds between two STATE messages."""
 
 STATE_INTERVAL_PER_DEVICE = 0.005
-"""Seconds more for each device, as a STATE message holds the bookmarks of all."""
+"""Additional seconds per device, because a STATE message holds all bookmarks."""
+
+MAX_UNAVAILABLE = 3
+"""Devices in a row that are unavailable before the sync ends."""
 
 SCHEMAS = SchemaDirectory(schemas)
 
-_VERSION = re.compile(
-    r'{{"({0})"}}|"({0})"|({0})'.format(r"[0-9A-Za-z]+(?:[.-][0-9A-Za-z]+)*")
-)
 
-_ids = msgspec.json.Decoder(list[str | int])
-
-
-def decode_ids(body: bytes) -> list[str]:
-    """Decode an array of ids, each taken once.
-
-    Args:
-        body: The body of the documented devices or sessions endpoint.
-
-    Returns:
-        The ids, in their order.
-    """
-    return list(dict.fromkeys(map(str, _ids.decode(body))))
-
-
-def decode_version(body: bytes) -> str:
-    """Decode the version, which the documentation prints as ``{"1.0.1"}``.
-
-    Args:
-        body: That, which is not JSON, or the string alone, quoted or not.
-
-    Returns:
-        The version.
-
-    Raises:
-        InvalidBodyError: If it is nothing of the kind.
-    """
-    if not (match := _VERSION.fullmatch(body.decode().strip())):
-        msg = "no version"
-        raise InvalidBodyError(msg)
-    version: str = match[match.lastindex or 0]
-    return version
-
-
-def shard(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Get the setting `shard`.
-
-    Args:
-        config: The settings.
-
-    Returns:
-        The number of the worker and how many there are, if it is set.
-
-    Raises:
-        TapError: If there is no such worker.
-    """
-    if not (value := config.get("shard")):
-        return None
-    worker, workers = map(int, value.split("/"))
-    if worker > workers:
-        msg = f"`shard` is {value}, but there is no worker {worker} of {workers}."
-        raise TapError(msg)
-    return worker, workers
-
-
-def shard_of(device_id: str, workers: int) -> int:
-    """Tell whose a device is among workers that share an account.
-
-    Args:
-        device_id: The device.
-        workers: How many workers there are.
-
-    Returns:
-        A number from 1 to `workers`, the same on every machine and in every run.
-    """
-    digest = blake2b(device_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % workers + 1
-
-
-class ListStream(UnleashStream):
-    """A stream whose records are the values of one answer."""
+class UnleashStream(Stream):
+    """Base of the streams."""
 
     schema: ClassVar[StreamSchema[str]] = StreamSchema(SCHEMAS)
 
-    @override
-    def get_records(self, context: Context | None) -> Iterable[Record]:
-        (key,) = self.primary_keys
-        values = self.values[: self.ABORT_AT_RECORD_COUNT]
-        return ({key: without_nul(value)} for value in values)
+    @property
+    def tap(self) -> TapUnleash:
+        """The tap."""
+        return cast("TapUnleash", self._tap)
 
-    @cached_property
-    def values(self) -> list[str]:
-        """The values, asked for once a run."""
-        return self.fetch(self.path, decode=self.decode)
+    @property
+    def settings(self) -> Config:
+        """The parsed settings."""
+        return self.tap.settings
 
-    def decode(self, body: bytes) -> list[str]:
-        """Decode the answer.
+    @property
+    def client(self) -> UnleashClient:
+        """The client that all streams share."""
+        return self.tap.client
+
+    @property
+    def tested(self) -> bool:
+        """Whether the connection is being tested, so that one record is enough."""
+        return self.ABORT_AT_RECORD_COUNT is not None
+
+    def isolate(self, name: str, error: UnleashError) -> None:
+        """Log an error that concerns one device or stream, and go on with the others.
 
         Args:
-            body: Its body.
+            name: The device or stream.
+            error: The error.
+
+        Raises:
+            UnleashError: If it concerns the whole sync.
+        """
+        if self.tested or isinstance(error, FatalError):
+            raise error
+        self.logger.error("Failed to sync %s: %s", name, error)
+        self.tap.failures.append(name)
+
+    @override
+    def log_sync_costs(self) -> None:
+        # Called once for each stream, after the sync of all of them.
+        super().log_sync_costs()
+        self.tap.report_failures()
+
+
+class ListStream(UnleashStream):
+    """A stream of the values of one response.
+
+    Attributes:
+        field: The only field of its records.
+    """
+
+    field: ClassVar[str]
+
+    def get_values(self) -> list[str]:
+        """Request the values.
 
         Returns:
-            The values.
+            The value of the only field of each record.
         """
-        return decode_ids(body)
+        raise NotImplementedError
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        try:
+            values = self.get_values()
+        except RequestRejected as error:
+            if error.status in {401, 403}:
+                raise FatalError(str(error)) from error
+            self.isolate(f"stream '{self.name}'", error)
+        except UnleashError as error:
+            self.isolate(f"stream '{self.name}'", error)
+        else:
+            for value in values[: self.ABORT_AT_RECORD_COUNT]:
+                yield {self.field: escape(value)}
 
 
 class ApiVersion(ListStream):
     """The version of the API."""
 
     name = "api_version"
-    path = "version"
+    field = "version"
     primary_keys = ("version",)
     selected_by_default = False
 
     @override
-    def decode(self, body: bytes) -> list[str]:
-        return [decode_version(body)]
+    def get_values(self) -> list[str]:
+        return [self.client.version()]
 
 
 class Devices(ListStream):
-    """The devices that are read."""
+    """The devices that are extracted."""
 
     name = "devices"
-    path = "devices"
+    field = "device_id"
     primary_keys = ("device_id",)
 
     @override
-    def decode(self, body: bytes) -> list[str]:
-        device_ids = decode_ids(body)
-        if wanted := self.config.get("device_ids"):
-            if unknown := set(wanted).difference(device_ids):
-                names = ", ".join(sorted(unknown))
-                msg = f"`device_ids` names devices that the account does not have: {names}."
-                raise TapError(msg)
-            device_ids = [
-                device_id for device_id in device_ids if device_id in set(wanted)
-            ]
-        if share := shard(self.config):
-            worker, workers = share
-            device_ids = [d for d in device_ids if shard_of(d, workers) == worker]
-        return device_ids
+    def get_values(self) -> list[str]:
+        return self.tap.device_ids
 
 
 class Sessions(ListStream):
     """The sessions of the account."""
 
     name = "sessions"
-    path = "sessions"
+    field = "session_id"
     primary_keys = ("session_id",)
 
+    @override
+    def get_values(self) -> list[str]:
+        return self.client.sessions()
 
-class Analytics(PagedStream, UnleashStream):
-    """The rows of every device."""
+
+class Analytics(BulkStream, UnleashStream):
+    """The detections and metrics of all devices."""
 
     name = "analytics"
-    path = "{device_id}/{from}/{to}/{page}"
     primary_keys = ("record_id",)
     replication_key = "timestamp"
-    schema: ClassVar[StreamSchema[str]] = StreamSchema(SCHEMAS)
 
-    STATE_MSG_FREQUENCY = sys.maxsize  # STATE goes out by the clock, after whole slices
+    STATE_MSG_FREQUENCY = sys.maxsize  # STATE is written after windows, by time
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # pages are typed by column
+
+    @override
+    def __init__(self, tap: TapUnleash) -> None:
+        super().__init__(tap)
+        self._prefetcher: Prefetcher | None = None
+        self._progress: Progress | None = None
+        self._pending: list[tuple[Context, str]] = []
+        self._state_written_at = time.monotonic()
+        self._unavailable = 0
 
     @override
     @cached_property
     def partitions(self) -> list[dict[str, Any]]:
-        devices = cast("Devices", self._tap.streams["devices"])
-        device_ids = devices.values[: self.ABORT_AT_RECORD_COUNT]
+        device_ids = self.tap.device_ids[: self.ABORT_AT_RECORD_COUNT]
         return [{"device_id": device_id} for device_id in device_ids]
 
     @override
@@ -217,38 +203,82 @@ class Analytics(PagedStream, UnleashStream):
         )
 
     @override
-    def get_slices(
-        self, context: Context | None
-    ) -> Iterator[Iterable[tuple[Page, list[str]]]]:
-        if context is None:
+    def get_windows(self, context: Context | None) -> Iterator[list[Page]]:
+        if not context:
             return
-        if not (wanted := self._range(context)):
-            self._progress.advance(0, 1)
+        self._warn_of_future(context)
+        wanted = self._range(context)
+        if wanted is None:
+            self._advance_progress(0, 1)
             return
-        if self.ABORT_AT_RECORD_COUNT is not None:
-            # A test asks for a row, not for a history.
-            page = self._fetch_page(wanted, 1)
-            page = page.take(range(len(page))[: self.ABORT_AT_RECORD_COUNT])
-            yield zip([page], record_ids([page]), strict=True)
+        if self.tested:
+            # One page is enough, and its windows do not matter.
+            page = self._fetch(wanted, 1)
+            yield [page.take(range(len(page))[: self.ABORT_AT_RECORD_COUNT])]
             return
+        prefetcher = self._prefetcher or self._new_prefetcher([])
         try:
-            for part, pages in self._results:
-                yield zip(pages, record_ids(pages), strict=True)
-                if latest := _latest(part, pages):
-                    self._read_to.append((context, latest))
+            for window, pages in prefetcher.read(wanted):
+                yield pages
+                if latest := _latest(window, pages):
+                    self._pending.append((context, latest))
                 if not self.config.get("batch_config"):
-                    self._commit(self._read_to)
-                share = (part.end - wanted.start) / (wanted.end - wanted.start)
-                self._progress.advance(sum(map(len, pages)), share)
-                if part.last:
-                    break
-        except BaseException:
-            self._tap.state_writer.write_state(self.tap_state)
-            raise
+                    self._checkpoint(self._pending)
+                share = (window.end - wanted.start) / (wanted.end - wanted.start)
+                self._advance_progress(sum(map(len, pages)), share)
+        except UnleashError as error:
+            self._isolate_device(context["device_id"], error)
+        else:
+            self._unavailable = 0
+        finally:
+            if prefetcher is not self._prefetcher:
+                prefetcher.close()
 
-    @cached_property
-    def _progress(self) -> Progress:
-        return Progress(len(self.partitions), self.logger)
+    def _isolate_device(self, device_id: str, error: UnleashError) -> None:
+        if isinstance(error, RequestRejected) and device_id not in self._listed(error):
+            self.logger.warning("Device %r was removed from the account", device_id)
+            return
+        self.isolate(f"device {device_id!r}", error)
+        self._unavailable = (
+            self._unavailable + 1 if isinstance(error, Unavailable) else 0
+        )
+        if self._unavailable >= MAX_UNAVAILABLE:
+            msg = f"{MAX_UNAVAILABLE} devices in a row failed. {error}"
+            raise FatalError(msg) from error
+
+    def _listed(self, error: RequestRejected) -> list[str]:
+        try:
+            return self.client.devices()
+        except RequestRejected:
+            raise FatalError(str(error)) from error
+
+    @override
+    @contextmanager
+    def reading_ahead(self, contexts: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        self._progress = Progress(len(contexts), self.logger)
+        ranges = (window for c in contexts if (window := self._range(c)))
+        self._prefetcher = self._new_prefetcher(ranges)
+        try:
+            yield
+        finally:
+            self._prefetcher.close()
+            self._prefetcher = None
+
+    def _new_prefetcher(self, ranges: Iterable[TimeWindow]) -> Prefetcher:
+        return Prefetcher(self._fetch, self.settings.concurrency, ranges)
+
+    def _fetch(self, window: TimeWindow, number: int) -> Page:
+        return self.client.page(
+            window.device_id,
+            *window.bounds,
+            number,
+            self.settings.response_format,
+            splittable=window.splittable,
+        )
+
+    def _advance_progress(self, rows: int, share: float) -> None:
+        if self._progress:
+            self._progress.advance(rows, share)
 
     @override
     def get_batches(
@@ -257,113 +287,51 @@ class Analytics(PagedStream, UnleashStream):
         context: Context | None = None,
     ) -> Iterable[tuple[BaseBatchFileEncoding, list[str]]]:
         for batch in super().get_batches(batch_config, context):
-            in_this_batch, self._read_to = self._read_to, []
+            in_this_batch, self._pending = self._pending, []
             yield batch
-            self._commit(in_this_batch)
-        self._commit(self._read_to)
+            self._checkpoint(in_this_batch)
+        self._checkpoint(self._pending)
 
-    @cached_property
-    def _read_to(self) -> list[tuple[Context, str]]:
-        """How far partitions were read, where no bookmark says so yet."""
-        return []
-
-    def _commit(self, read_to: list[tuple[Context, str]]) -> None:
-        """Move the bookmarks behind rows that are out, and write STATE if it is time."""
-        while read_to:
-            self.state_manager.advance(*read_to.pop())
+    def _checkpoint(self, emitted: list[tuple[Context, str]]) -> None:
+        """Advance bookmarks after their records, and write STATE if it is time."""
+        if self.replication_method != REPLICATION_INCREMENTAL:
+            emitted.clear()
+        while emitted:
+            self.state_manager.advance(*emitted.pop())
         now = time.monotonic()
         pause = STATE_INTERVAL + STATE_INTERVAL_PER_DEVICE * len(self.partitions)
         if not self.state_manager.is_flushed and now > self._state_written_at + pause:
-            self._tap.state_writer.write_state(self.tap_state)
+            self.tap.state_writer.write_state(self.tap_state)
             self.state_manager.is_flushed = True
             self._state_written_at = now
 
-    @cached_property
-    def _state_written_at(self) -> float:
-        return time.monotonic()
-
-    @cached_property
-    def _results(self) -> Iterator[tuple[Slice, list[Page]]]:
-        """The slices of all partitions, read ahead."""
-        ranges = (part for p in self.partitions if (part := self._range(p)))
-        return self.reader.read(ranges)
-
-    @cached_property
-    def reader(self) -> Reader:
-        """What reads ahead, and stops when the command ends, whatever ends it."""
-        reader = Reader(self._fetch_page, self.gate, self.config["concurrency"])
-        if command := click.get_current_context(silent=True):
-            command.call_on_close(reader.stop)
-        return reader
-
-    def _range(self, context: Context) -> Slice | None:
-        """What is to be read of a device, if anything."""
-        start = instant(self.config, "start_date") or EARLIEST
-        if self.replication_method == REPLICATION_INCREMENTAL and (
-            bookmark := self.state_manager.get(context)
-        ):
-            lookback = self.config["lookback_minutes"] * 60_000
-            start = max(start, bookmark[1] - lookback)
-        end = (instant(self.config, "end_date") or self._tap.initialized_at) + 1
-        return (
-            Slice(context["device_id"], max(start, EARLIEST), end)
-            if start < end
-            else None
-        )
-
-    def _fetch_page(self, part: Slice, page: int) -> Page:
-        device_id = part.device_id
-        tableau_form = self.config["response_format"] == "tableau"
-        decode = partial(
-            read_page,
-            decode=tableau if tableau_form else size_optimized,
-            device_id=device_id,
-            page=page,
-            on_new_column=self._report_column,
-        )
-        if device_id not in self._removed:
-            try:
-                return self.fetch(
-                    *(["tableau"] if tableau_form else []),
-                    *(device_id, *part.bounds, page),
-                    decode=decode,
-                    divisible=part.divisible,
-                )
-            except RefusedError:
-                if device_id in self.fetch("devices", decode=decode_ids):
-                    raise
-                self._removed.add(device_id)
-                self.logger.warning("Device %r was removed from the account", device_id)
-        return decode(b'{"keys": [], "total_num_pages": 0, "data": []}')
-
-    @cached_property
-    def _removed(self) -> set[str]:
-        """Devices that went missing during the run."""
-        return set()
-
-    @cached_property
-    def _new_columns(self) -> set[str]:
-        return set()
-
-    def _report_column(self, name: str) -> None:
-        if name not in self._new_columns:
-            self._new_columns.add(name)
+    def _warn_of_future(self, context: Context) -> None:
+        bookmark = self.state_manager.get(context)
+        if bookmark and bookmark[1] > self.tap.initialized_at:
             self.logger.warning(
-                "The API sent a column that the schema does not know, %r: its values are "
-                "kept in `extra_fields`",
-                name,
+                "The bookmark of device %r is in the future (%s): new records before it are "
+                "not extracted. Check the system clock and the state",
+                context["device_id"],
+                bookmark[0],
             )
 
+    def _range(self, context: Context) -> TimeWindow | None:
+        """Return the range to read of a device, if any."""
+        start, end = self.settings.start, self.settings.end + 1
+        bookmark = None
+        if self.replication_method == REPLICATION_INCREMENTAL:
+            bookmark = self.state_manager.get(context)
+        if bookmark:
+            start = max(start, bookmark[1] - self.settings.lookback)
+        if start >= end:
+            return None
+        return TimeWindow(context["device_id"], start, end)
 
-def _latest(part: Slice, pages: list[Page]) -> str | None:
-    """The latest timestamp of a slice, but none behind its end, however wrong a clock."""
-    timestamps = set(chain.from_iterable(page.instants for page in pages))
-    if not timestamps:
+
+def _latest(window: TimeWindow, pages: list[Page]) -> str | None:
+    """Return the greatest timestamp of a window, but none after its end."""
+    stamps = set(chain.from_iterable(page.instants for page in pages))
+    if not stamps:
         return None
-    end = datetime.fromtimestamp((part.end - 1) / 1000, timezone.utc)
-    limit = f"{end.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
-    return min(max(timestamps, key=_sortable), limit, key=_sortable)
-
-
-def _sortable(timestamp: str) -> str:
-    return timestamp.rstrip("Z")
+    limit = format_timestamp(window.end - 1)
+    return min(max(stamps, key=sort_key), limit, key=sort_key)

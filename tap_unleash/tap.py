@@ -1,42 +1,63 @@
-"""The tap: its settings and streams."""
+"""The tap: settings, discovery, signals, and errors as one line with exit code 1."""
 
 from __future__ import annotations
 
 import gc
-import ipaddress
+import json
 import os
 import signal
+import sys
 import threading
+from functools import cached_property
 from io import StringIO
 from typing import TYPE_CHECKING, Any, ClassVar, cast
-from urllib.parse import urlsplit
 
+import click
 import msgspec
-from singer_sdk import Stream, Tap
+from singer_sdk import Stream, Tap, metrics
 from singer_sdk import typing as th
+from singer_sdk.authenticators import APIKeyAuthenticator, BearerTokenAuthenticator
 from singer_sdk.exceptions import ConfigValidationError
+from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
 from tap_unleash import streams
-from tap_unleash.client import TapError
-from tap_unleash.slices import instant
+from tap_unleash.api.client import API_URL, UnleashClient
+from tap_unleash.api.errors import FatalError, UnleashError
+from tap_unleash.config import Config, InvalidConfiguration, explain
 from tap_unleash.writer import BufferedWriter
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
 
-LEAVE_WITHIN = 4.0
-"""Seconds after a signal at which the process ends, even if nobody reads its output."""
+TOKEN_PREFIX = "ul_pat_"  # noqa: S105
+"""Prefix of personal access tokens, according to the vendor."""
+
+SHUTDOWN_GRACE = 4.0
+"""Seconds after a signal until the process ends, even if its output is not read."""
 
 GC_THRESHOLD = 50_000
-"""Objects made between two looks for garbage, of which the tap makes next to none."""
+"""Allocations between two runs of the garbage collector, which finds next to nothing."""
+
+MAX_NAMES = 10
+"""Most failed devices that are named in the last line."""
+
+# Python leaves closed streams as None, which loggers and progress bars do not expect. The
+# null device takes the place of the file descriptor, so that no socket gets it.
+if sys.stderr is None:
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+
+class _CatalogMetadata(msgspec.Struct):
+    breadcrumb: list[str]
+    metadata: dict[str, Any] = {}
 
 
 class _CatalogEntry(msgspec.Struct):
     tap_stream_id: str
     schema: dict[str, Any] = {}
-    metadata: list[dict[str, Any]] = []
+    metadata: list[_CatalogMetadata] = []
 
 
 class _Catalog(msgspec.Struct):
@@ -55,8 +76,31 @@ class _Bookmark(msgspec.Struct):
     partitions: list[_Partition] = []
 
 
+class _Bookmarks(msgspec.Struct):
+    analytics: _Bookmark | None = None
+
+
 class _State(msgspec.Struct):
-    bookmarks: dict[str, _Bookmark] = {}
+    bookmarks: _Bookmarks | None = None
+
+
+class SyncIncomplete(UnleashError):
+    """Some devices or streams failed; the others were synced."""
+
+
+class _Command(SingerCommand):
+    """Reports errors as one line."""
+
+    @override
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if sys.stdout is None:
+                msg = "Standard output is closed."
+                raise FatalError(msg)
+            return super().main(*args, **kwargs)
+        except UnleashError as error:
+            click.echo(f"tap-unleash: {error}", err=True)
+            sys.exit(1)
 
 
 class TapUnleash(Tap):
@@ -72,46 +116,45 @@ class TapUnleash(Tap):
             required=True,
             secret=True,
             title="API key",
-            description="The API key of your account, or a personal access token. A value "
-            "that begins with `ul_pat_` is sent as a bearer token, any other as "
-            "`x-api-key`.",
+            description="Personal access token (recommended; starts with `ul_pat_` and is "
+            "sent as a bearer token) or legacy API key (sent in the `x-api-key` header).",
         ),
         th.Property(
             "api_url",
             th.StringType,
-            default="https://api.unleashlive.com/v1",
+            default=API_URL,
             title="API URL",
-            description="Base URL of the API. Plain `http` is accepted for this machine "
-            "only.",
+            description="Base URL of the API. Must use HTTPS; plain HTTP is accepted only "
+            "for loopback addresses.",
         ),
         th.Property(
             "start_date",
             th.DateTimeType,
             title="Start date",
-            description="Timestamp of the earliest row wanted. Without it, all history is "
-            "read.",
+            description="Earliest record timestamp to extract (inclusive; ISO 8601, UTC if "
+            "no offset is given). By default, all history is extracted.",
         ),
         th.Property(
             "end_date",
             th.DateTimeType,
             title="End date",
-            description="Timestamp of the latest row wanted. Without it, rows are read up "
-            "to the instant at which the run began.",
+            description="Latest record timestamp to extract (inclusive). Defaults to the "
+            "start time of the sync.",
         ),
         th.Property(
             "device_ids",
             th.ArrayType(th.StringType),
             title="Devices",
-            description="Read these devices only. A device that the account does not have "
-            "is an error.",
+            description="Extract only these devices. Fails if a device does not exist in "
+            "the account. By default, all devices are extracted.",
         ),
         th.Property(
             "lookback_minutes",
             th.IntegerType(minimum=0),
             default=60,
             title="Lookback",
-            description="Minutes before its bookmark from which a device is read again, as "
-            "rows can arrive late.",
+            description="Lookback window in minutes: how far before its bookmark each "
+            "device is read again to capture late-arriving records.",
         ),
         th.Property(
             "response_format",
@@ -119,92 +162,126 @@ class TapUnleash(Tap):
             default="size_optimized",
             allowed_values=["size_optimized", "tableau"],
             title="Response format",
-            description="Which of the two analytics endpoints is read. The records are the "
-            "same.",
+            description="Analytics endpoint to use. Both return the same records; "
+            "`size_optimized` transfers less data.",
         ),
         th.Property(
             "concurrency",
             th.IntegerType(minimum=1, maximum=32),
             default=4,
             title="Concurrency",
-            description="Most requests in flight at once.",
+            description="Maximum number of concurrent API requests.",
         ),
         th.Property(
             "shard",
             th.StringType(pattern=r"^[1-9][0-9]{0,5}/[1-9][0-9]{0,5}$"),
             title="Shard",
-            description="Read one share of the devices, such as `2/5` for the second of "
-            "five. So workers share an account without knowing its devices.",
+            description="Extract only one shard of the devices: `2/5` is the second of "
+            "five. Devices are assigned by a hash of their ID, so parallel workers need no "
+            "coordination.",
         ),
         th.Property(
             "request_timeout",
             th.IntegerType(minimum=1),
             default=60,
             title="Request timeout",
-            description="Seconds to wait for an answer.",
+            description="Seconds to wait for a complete response before the request is "
+            "retried.",
+        ),
+        th.Property(
+            "emit_activate_version_messages",
+            th.BooleanType,
+            default=False,
+            title="Emit `ACTIVATE_VERSION` messages",
+            description="Whether to emit `ACTIVATE_VERSION` messages.",
         ),
         additional_properties=False,
     ).to_dict()
 
     @override
     def __init__(self, *args: Any, validate_config: bool = True, **kwargs: Any) -> None:
+        self.failures: list[str] = []
         try:
             super().__init__(*args, validate_config=validate_config, **kwargs)
         except ConfigValidationError as error:
-            config = kwargs.get("config") or {}
-            msg = "; ".join(error.errors)
-            if secret := str(config.get("api_key") or ""):
-                msg = msg.replace(secret, "***")
-            msg = f"The settings are not right: {msg}."
-            raise TapError(msg) from None
+            msg = explain(self.config, error.schema or {})
+            raise InvalidConfiguration(msg) from None
         if validate_config:
-            self._check_config()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._leave)
+            _ = self.settings
 
-    @override
-    @classmethod
-    def cb_config(cls, *args: Any) -> Any:
+    @cached_property
+    def settings(self) -> Config:
+        """The parsed settings."""
+        return Config.parse(self.config, now=self.initialized_at)
+
+    @cached_property
+    def client(self) -> UnleashClient:
+        """The client that all streams share, and with it the rate limit."""
+        key = self.settings.api_key
+        auth = (
+            BearerTokenAuthenticator(token=key)
+            if key.startswith(TOKEN_PREFIX)
+            else APIKeyAuthenticator(key="x-api-key", value=key, location="header")
+        )
+        unknown: set[str] = set()
+
+        def on_unknown_field(name: str) -> None:
+            if name not in unknown:
+                unknown.add(name)
+                self.logger.warning(
+                    "Unknown field %r in API response; storing it in 'extra_fields'",
+                    name,
+                )
+
+        return UnleashClient(
+            auth,
+            self.settings.api_url,
+            user_agent=f"{self.name}/{self.plugin_version}",
+            request_timeout=self.settings.request_timeout,
+            concurrency=self.settings.concurrency,
+            on_response=self._log_response,
+            on_unknown_field=on_unknown_field,
+        )
+
+    @cached_property
+    def device_ids(self) -> list[str]:
+        """The devices to extract."""
         try:
-            return super().cb_config(*args)
-        except (OSError, ValueError) as error:
-            msg = f"The config file cannot be read: {error}"
-            raise TapError(msg) from None
+            listed = self.client.devices()
+        except UnleashError as error:
+            raise FatalError(str(error)) from error
+        if unknown := (self.settings.device_ids or frozenset()).difference(listed):
+            msg = f"Unknown device in 'device_ids': {', '.join(sorted(unknown))}."
+            raise InvalidConfiguration(msg)
+        return list(filter(self.settings.selects, listed))
 
-    @override
-    @classmethod
-    def invoke(cls, **kwargs: Any) -> None:
-        for name, kind in {"catalog": _Catalog, "state": _State}.items():
-            if file := kwargs.get(name):
-                kwargs[name] = StringIO(_read(file, name, kind))
-        # What is held are pages that are wanted, not garbage to look for at every page.
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)
-        super().invoke(**kwargs)
+    def _log_response(self, path: str, status: int, seconds: float) -> None:
+        point = metrics.Point(
+            "timer",
+            metric=metrics.Metric.HTTP_REQUEST_DURATION,
+            value=seconds,
+            tags={
+                metrics.Tag.ENDPOINT: path,
+                metrics.Tag.HTTP_STATUS_CODE: status,
+            },
+        )
+        # One line per request would bury the others, so not at the SDK's level, INFO.
+        self.metrics_logger.debug("METRIC: %s", point)
 
-    def _check_config(self) -> None:
-        """Check what a schema cannot."""
-        key: str = self.config["api_key"]
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
-            msg = "`api_key` is empty, or holds a character that no key has: check it."
-            raise TapError(msg)
-        url = urlsplit(self.config["api_url"])
-        if (
-            url.scheme not in {"http", "https"}
-            or not url.hostname
-            or "@" in url.netloc
-            or url.query
-            or url.fragment
-        ):
-            msg = "`api_url` must be an address such as https://api.unleashlive.com/v1."
-            raise TapError(msg)
-        if url.scheme == "http" and not _is_loopback(url.hostname):
-            msg = "`api_url` must begin with https://, or the credential could be read."
-            raise TapError(msg)
-        streams.shard(self.config)
-        for setting in ("start_date", "end_date"):
-            instant(self.config, setting)
+    def report_failures(self) -> None:
+        """End the sync if devices or streams failed.
+
+        Raises:
+            SyncIncomplete: If any did.
+        """
+        if self.failures:
+            names = ", ".join(self.failures[:MAX_NAMES])
+            more = ", …" if len(self.failures) > MAX_NAMES else ""
+            msg = (
+                f"Sync incomplete: {len(self.failures)} failed ({names}{more}); the errors "
+                "are above. The next sync resumes them from their bookmarks."
+            )
+            raise SyncIncomplete(msg)
 
     @override
     def discover_streams(self) -> list[Stream]:
@@ -215,10 +292,52 @@ class TapUnleash(Tap):
             streams.Analytics(self),
         ]
 
-    def _leave(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Write STATE and leave with the signal's code, not waiting for the network."""
-        exit_code = 128 + number
-        watchdog = threading.Timer(LEAVE_WITHIN, os._exit, [exit_code])
+    @override
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        return _Command(
+            name=command.name,
+            callback=command.callback,
+            params=command.params,
+            help=command.help,
+            context_settings=command.context_settings,
+            logger=cls.logger,
+        )
+
+    @override
+    @classmethod
+    def cb_config(cls, *args: Any) -> Any:
+        try:
+            config = super().cb_config(*args)
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"Cannot read the config file: {error}"
+            raise InvalidConfiguration(msg) from None
+        return config
+
+    @override
+    @classmethod
+    def invoke(cls, **kwargs: Any) -> None:
+        for name, form in {"catalog": _Catalog, "state": _State}.items():
+            if file := kwargs.get(name):
+                kwargs[name] = StringIO(_read(file, name, form))
+        # Pages are kept until they are emitted: collecting garbage among them is in vain.
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        super().invoke(**kwargs)
+
+    @override
+    def _setup_signal_handlers(self) -> None:
+        # The SDK's hook would take SIGINT even if the parent process ignores it.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._handle_termination)
+
+    @override
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        exit_code = 128 + signum
+        watchdog = threading.Timer(SHUTDOWN_GRACE, os._exit, [exit_code])
         watchdog.daemon = True
         watchdog.start()
         writer = cast("BufferedWriter", self.message_writer)
@@ -231,19 +350,14 @@ class TapUnleash(Tap):
         writer.when_idle(leave)
 
 
-def _read(file: TextIO, name: str, kind: type) -> str:
-    """Read a file of the command line, which the SDK takes as it is."""
+def _read(file: TextIO, name: str, form: type) -> str:
+    """Read and check a file of the command line."""
     try:
         text = file.read()
-        msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        msg = f"The {name} file cannot be read: {error}"
-        raise TapError(msg) from None
+        if name == "state" and (message := json.loads(text)).get("type") == "STATE":
+            text = json.dumps(message["value"])
+        msgspec.json.decode(text, type=form)
+    except (msgspec.MsgspecError, ValueError, AttributeError, KeyError) as error:
+        msg = f"Cannot read the {name} file: {error}"
+        raise FatalError(msg) from None
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

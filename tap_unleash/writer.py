@@ -1,17 +1,19 @@
-"""The writer: Singer messages on stdout, in large pieces."""
+"""Buffered standard output."""
 
 from __future__ import annotations
 
 import atexit
 import os
+import select
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.singerlib.messages import RecordMessage
 from typing_extensions import override
 
-from tap_unleash.client import TapError
+from tap_unleash.api.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib.messages import Message
 
 BUFFER_SIZE = 64 * 1024
-"""Bytes gathered before a write: what a Linux pipe holds."""
+"""Bytes gathered before a write: the capacity of a Linux pipe."""
 
 
 class BufferedWriter(MsgSpecWriter):
-    """Gathers records, and lets every other message through with what was before it."""
+    """Gathers RECORD messages; every other message is written with those before it."""
 
     def __init__(self) -> None:
-        """Start with an empty buffer; what is left in it goes out at the end."""
+        """Start with an empty buffer, which is flushed at exit."""
         super().__init__()
         self._buffer = bytearray()
         self._busy = False
@@ -41,14 +43,14 @@ class BufferedWriter(MsgSpecWriter):
         )
 
     def write(self, lines: bytes | bytearray, *, flush: bool = False) -> None:
-        """Write whole lines.
+        """Write lines.
 
         Args:
-            lines: JSON lines, each with its end.
-            flush: Whether they must leave at once.
+            lines: JSON lines, each with its line feed.
+            flush: Whether to write them immediately.
 
         Raises:
-            TapError: If the reader of stdout has closed it.
+            FatalError: If standard output cannot be written.
         """
         self._busy = True
         try:
@@ -63,32 +65,48 @@ class BufferedWriter(MsgSpecWriter):
             action()
 
     def flush(self) -> None:
-        """Write out what is gathered."""
+        """Write what was gathered."""
         self.write(b"", flush=True)
 
     def _flush(self, lines: bytes | bytearray) -> None:
-        # Emptied first: what could not be written to a closed pipe is not tried again.
+        # Emptied first: what a closed pipe did not take is not written again.
         gathered, self._buffer = self._buffer, bytearray()
+        out = sys.stdout.buffer
         try:
             for piece in (gathered, lines):
                 written = 0
-                # Unbuffered, stdout takes but a part when a signal comes.
+                # An unbuffered stdout can take a part only, for example if a signal comes.
                 while written < len(piece):
-                    written += sys.stdout.buffer.write(memoryview(piece)[written:])
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            # The interpreter flushes stdout once more at exit and would complain.
+                    rest = memoryview(piece)[written:]
+                    written += _once_writable(partial(out.write, rest)) or 0
+            _once_writable(out.flush)
+        except OSError as error:
+            # The interpreter flushes stdout at exit and would report the error again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            msg = "The program that reads the tap's output has closed it."
-            raise TapError(msg) from None
+            msg = f"Cannot write to standard output: {error.strerror}."
+            if isinstance(error, BrokenPipeError):
+                msg = "Output pipe closed: the target exited. See the target's log."
+            raise FatalError(msg) from None
 
     def when_idle(self, action: Callable[[], None]) -> None:
-        """Do something from a signal handler, but not amid a write.
+        """Run an action from a signal handler, but not during a write.
 
         Args:
-            action: What to do, now or when the write under way is complete.
+            action: Called now, or when the current write is complete.
         """
         if self._busy:
             self._when_idle = action
         else:
             action()
+
+
+def _once_writable(write: Callable[[], int | None]) -> int | None:
+    """Write; if stdout is non-blocking and full, wait until it is not."""
+    try:
+        written = write()
+    except BlockingIOError as error:
+        select.select([], [sys.stdout], [])
+        return error.characters_written or _once_writable(write)
+    if written == 0:
+        select.select([], [sys.stdout], [])
+    return written
