@@ -1,4 +1,4 @@
-"""The documented Unleash live Analytics API on localhost, with faults to order."""
+"""The documented Unleash live Analytics API on localhost, with fault injection."""
 
 from __future__ import annotations
 

@@ -30,11 +30,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=int, default=0, help="port; 0 for one that is free")
-    add("--devices", type=int, default=4, help="devices; every fourth is silent")
-    add("--rows", type=int, default=1000, help="rows of each device that is not silent")
-    add("--start", type=_moment, default=START, help="when the data begin, ISO 8601")
-    add("--end", type=_moment, default=END, help="when they end, not included")
+    add("--port", type=int, default=0, help="port to listen on; 0 for a free one")
+    add(
+        "--devices",
+        type=int,
+        default=4,
+        help="number of devices; every fourth has no rows",
+    )
+    add(
+        "--rows",
+        type=int,
+        default=1000,
+        help="rows per device, except for every fourth",
+    )
+    add(
+        "--start",
+        type=_moment,
+        default=START,
+        help="start of the data, inclusive, ISO 8601",
+    )
+    add("--end", type=_moment, default=END, help="end of the data, exclusive, ISO 8601")
     add(
         "--fault",
         dest="faults",
@@ -42,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Fault.parse,
         action="append",
         default=[],
-        help="such as kind=status_503,where=analytics,rate=0.1,times=2,start=5; "
-        "may be repeated",
+        help="fault to inject, such as "
+        "kind=status_503,where=analytics,rate=0.1,times=2,start=5; may be repeated",
     )
     fields: dict[str, FieldInfo] = vars(Options)["__pydantic_fields__"]
     for name, field in fields.items():

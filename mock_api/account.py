@@ -1,4 +1,4 @@
-"""The data of the mock API: devices, their rows, and when each row can be seen."""
+"""The data of the mock API: devices, their rows, and when each row is visible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ END = datetime(2020, 8, 17, tzinfo=timezone.utc)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _EVER = (-(2**63), 2**63)
-_ADDED = 2**40  # added to the number of an added row: no history is that long
+_ADDED = 2**40  # numbers of added rows start here; no history is that long
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Row:
     """A row as the API sends it, and the instant by which ranges find it.
 
     Attributes:
-        values: The columns, sent as they are, a `msgspec.Raw` to the letter.
-        instant: Microseconds since 1970; read off the `timestamp` column if not given.
+        values: The columns. A `msgspec.Raw` is sent byte for byte, even if it is not
+            valid JSON.
+        instant: Microseconds since 1970; taken from the `timestamp` column by default.
         after_requests: It is visible only after this many requests for its device.
         after_time: It is visible only from this time on, in seconds since 1970.
         until_requests: It is visible to this many requests for its device only.
@@ -56,7 +57,7 @@ class Row:
         )
 
     def place(self) -> int:
-        """The row's place in time, in microseconds since 1970."""
+        """Return the instant of the row, in microseconds since 1970."""
         if self.instant is not None:
             return self.instant
         moment = datetime.fromisoformat(self.values["timestamp"].replace("Z", "+00:00"))
@@ -67,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True)
 class View:
-    """The rows of a device in a range, in time order, built when asked for."""
+    """The rows of a device in a range, in time order, built on demand."""
 
     history: History
     span: range
@@ -77,7 +78,7 @@ class View:
     ranks: tuple[int, ...]
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self.span) + len(self.added)
 
     def __getitem__(self, rank: int) -> Values:
@@ -90,7 +91,7 @@ class View:
         return self.history.row(self.span[rank - before])
 
     def __iter__(self) -> Iterator[Values]:
-        """Build all rows, one after the other."""
+        """Build all rows, one by one."""
         return map(self.__getitem__, range(len(self)))
 
     def instant(self, rank: int) -> int:
@@ -101,7 +102,7 @@ class View:
         return self.history.instant(number)
 
     def shuffled(self, salt: str) -> Sequence[int]:
-        """Return all ranks in a random order, to which later rows are only added."""
+        """Return all ranks in a random order, which rows added later do not change."""
         return _shuffled(self.span, self.ranks, self.numbers, salt)
 
     def ties_shuffled(
@@ -121,7 +122,7 @@ class View:
             return ()
         if descending:
             start, stop = total - stop, total - start
-        # Rows that share the instant of either end may change places with them.
+        # Rows that share an instant with either end may replace them.
         every = range(total)
         first = bisect_left(every, self.instant(start), key=self.instant)
         last = bisect_right(every, self.instant(stop - 1), key=self.instant)
@@ -160,20 +161,20 @@ def _shuffled(
 
 
 class Device:
-    """One device: a generated history, maybe empty, and rows added to it."""
+    """One device: a generated history, possibly empty, and rows added to it."""
 
     def __init__(self, history: History) -> None:
-        """Begin with the history alone."""
+        """Start with the history alone."""
         self.history = history
         self._added: list[tuple[int, int, Row]] = []
 
     @property
     def additions(self) -> int:
-        """How many rows were added."""
+        """The number of added rows."""
         return len(self._added)
 
     def add(self, row: Row) -> None:
-        """Put a row in its place in time, after those of the same instant."""
+        """Insert a row in time order, after those of the same instant."""
         insort(self._added, (row.place(), len(self._added), row))
 
     def view(
@@ -210,7 +211,7 @@ class Device:
         )
 
     def expire(self, count: int, expired: Expired | None = None) -> Expired | None:
-        """Return the last expired row, once so many more of the oldest rows are."""
+        """Return the last expired row after so many more of the oldest rows expire."""
         index, place = self._retained(expired) if expired else (0, 0)
         for _ in range(count):
             old = self.history.instant(index) if index in self.history.rows else None
@@ -224,7 +225,7 @@ class Device:
         return expired
 
     def _retained(self, expired: Expired) -> tuple[int, int]:
-        """Return the first retained row of the history, and of the added rows."""
+        """Return the index of the first retained row of the history, and of the added."""
         instant, number = expired
         if number < _ADDED:
             return number + 1, bisect_left(self._added, (instant,))
@@ -250,7 +251,7 @@ class Device:
 
 
 class Account:
-    """All that an account has: devices, their rows, and the list of sessions."""
+    """The contents of an account: devices, their rows, and the list of sessions."""
 
     def __init__(
         self,
@@ -260,13 +261,13 @@ class Account:
         listed: Sequence[str] | None = None,
         removed: Mapping[str, int] | None = None,
     ) -> None:
-        """Make an account of explicit rows.
+        """Create an account of explicit rows.
 
         Args:
             devices: The rows of each device, in any order.
-            sessions: The list of sessions; those of the rows if not given.
-            listed: The list of devices, where it differs: with a duplicate, say.
-            removed: Devices that are gone after so many requests for their rows.
+            sessions: The list of sessions; by default, those of the rows.
+            listed: The list of devices if it differs, for example with a duplicate.
+            removed: Devices that disappear after so many requests for their rows.
         """
         self.devices: dict[str, Device] = {}
         self._sessions = sessions
@@ -286,14 +287,14 @@ class Account:
         start: datetime = START,
         end: datetime = END,
     ) -> Account:
-        """Make an account that looks real; the same for the same arguments.
+        """Create a realistic account, the same for the same arguments.
 
         Args:
-            devices: How many devices. Every fourth is silent.
-            rows: How many rows each of the others has.
-            seed: What the account is made from.
-            start: Where its time begins.
-            end: Where its time ends, itself not included.
+            devices: The number of devices. Every fourth has no rows.
+            rows: The number of rows of each other device.
+            seed: The seed of the data.
+            start: The start of the data, inclusive.
+            end: The end of the data, exclusive.
         """
         account = cls()
         random = Random(seed)
@@ -306,18 +307,18 @@ class Account:
         return account
 
     def add(self, device_id: str, rows: Iterable[Row]) -> None:
-        """Add rows to a device, new ones or late ones; the device may be new too."""
+        """Add rows to a device, which may be new."""
         with self._lock:
             device = self.devices.setdefault(device_id, _silent(device_id))
             for row in rows:
                 device.add(row)
 
     def grow(self, count: int, *, late_minutes: int = 0) -> int:
-        """Add generated rows to every device that has some; return how many in all.
+        """Add generated rows to every device that has some, and return the total.
 
         Args:
-            count: How many rows a device gets.
-            late_minutes: How far behind the newest row they begin; 0 is after it.
+            count: The number of new rows per device.
+            late_minutes: How long before the newest row they start; 0 is after it.
         """
         grown = 0
         for device_id, device in self.devices.items():
@@ -339,7 +340,7 @@ class Account:
         return grown
 
     def has(self, device_id: str, request: int) -> bool:
-        """Whether the device is there for its request of this number."""
+        """Return whether the device exists for its request of this number."""
         return device_id in self.devices and request <= self._removed.get(
             device_id, request
         )
@@ -360,12 +361,12 @@ class Account:
     def expire(
         self, device_id: str, count: int, expired: Expired | None
     ) -> Expired | None:
-        """Return the last expired row of a device, once so many more rows are."""
+        """Return the last expired row of a device after so many more rows expire."""
         with self._lock:
             return self.devices[device_id].expire(count, expired)
 
     def listing(self, requests: Mapping[str, int]) -> list[str]:
-        """List the devices there are after so many requests of each."""
+        """List the devices that exist after so many requests for each."""
         listed = self.devices if self._listed is None else self._listed
         return [
             name

@@ -1,4 +1,4 @@
-"""The documented Unleash live Analytics API, and what helps to test against it.
+"""The documented Unleash live Analytics API, and control endpoints for tests.
 
 "The documentation" is the vendor's page on the Analytics API. What it leaves open is an
 option; see `mock_api.options`.
@@ -87,12 +87,12 @@ class TableauPage(BaseModel):
     data: list[dict[str, Any]]
 
 
-# JSON has one kind of number: 5.0 is 5, and true is none.
+# JSON has one kind of number: 5.0 equals 5, and true is not a number.
 Whole = Annotated[float, Field(strict=True, multiple_of=1, ge=0, le=10_000)]
 
 
 class Growth(BaseModel):
-    """How many rows each device gets that has some, and how far behind the newest."""
+    """How many rows to add to each device that has some, and how late they are."""
 
     count: Whole
     late_minutes: Whole = 0
@@ -105,7 +105,7 @@ class Grown(BaseModel):
 
 
 class Tally(BaseModel):
-    """What was asked so far."""
+    """Counts of the requests so far."""
 
     requests: int
     max_in_flight: int
@@ -167,7 +167,7 @@ PageNumber = Annotated[
 
 
 async def get_state(request: Request) -> State:
-    """Find the state of the mock API that serves this request."""
+    """Return the state of the mock API that serves this request."""
     state: State = request.state.mock_api
     return state
 
@@ -234,7 +234,7 @@ Selected = Annotated[Selection, Depends(find)]
 
 
 def columns(state: State, selected: Selection, known: Sequence[str]) -> list[str]:
-    """Order the columns of a page: the documented ones that occur, then others."""
+    """Return the columns of a page: the documented ones that occur, then others."""
     found = {name: None for row in selected.rows for name in row}
     keys = [name for name in known if name in found or not found] + [
         name for name in found if name not in known
@@ -254,7 +254,7 @@ def total(state: State, selected: Selection) -> dict[str, int | None]:
 
 
 def answer(state: State, content: Any) -> Response:  # noqa: ANN401 - any JSON
-    """Send JSON, unless it is more than Gateway lets through."""
+    """Return JSON, or 502 if it is larger than Gateway permits."""
     body = msgspec.json.encode(content)
     if state.options.max_body is not None and len(body) > state.options.max_body:
         raise HTTPException(502, MESSAGES[502])
@@ -301,7 +301,7 @@ async def version(state: Stateful) -> str:
 
 @api.get("/devices", response_model=list[str])
 async def devices(state: Stateful) -> Response:
-    """All device ids of the account."""
+    """All device IDs of the account."""
     return answer(state, state.account.listing(state.visits))
 
 
@@ -313,7 +313,7 @@ def _number(value: Any) -> Any:  # noqa: ANN401 - whatever the account lists
 
 @api.get("/sessions", response_model=list[str])
 async def sessions(state: Stateful) -> Response:
-    """All session ids of the account."""
+    """All session IDs of the account."""
     ids = state.account.session_ids()
     if state.options.session_form == "number":
         return answer(state, list(map(_number, ids)))
@@ -356,7 +356,7 @@ control = APIRouter(prefix="/mock", tags=["Mock API"], responses=_errors(400, 42
 async def truth(
     state: Stateful, device: Annotated[str | None, Query()] = None
 ) -> StreamingResponse:
-    """Every row that can be seen now, of all devices or one, as lines of JSON."""
+    """Every row that is visible now, of all devices or one, as lines of JSON."""
     rows = state.truth(device)
     batches = iter(lambda: list(islice(rows, 1000)), [])
     lines = map(msgspec.json.Encoder().encode_lines, batches)
@@ -365,7 +365,7 @@ async def truth(
 
 @control.post("/rows")
 async def grow(state: Stateful, growth: Growth) -> Grown:
-    """Let new rows appear."""
+    """Add new rows."""
     late = int(growth.late_minutes)
     return Grown(added=state.account.grow(int(growth.count), late_minutes=late))
 
@@ -382,17 +382,17 @@ async def requests(state: Stateful) -> Tally:
 
 
 class Journal:
-    """The ASGI middleware that writes down each request.
+    """The ASGI middleware that records each request.
 
     It also keeps encoded slashes from splitting a path.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before an app."""
+        """Wrap an app."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its path as it came, percent-encoded."""
+        """Forward a request with its path still percent-encoded."""
         scope["path"] = scope["raw_path"].decode()
         if scope["path"].startswith("/mock/"):
             await self._app(scope, receive, send)
@@ -409,7 +409,7 @@ class Journal:
                 exchange.status = event["status"]
             await send(event)
 
-        # A server that stops cancels its answers, and nobody is left to tell.
+        # A server that stops cancels its responses; there is nobody to report that to.
         with suppress(asyncio.CancelledError), state.noted(exchange):
             await self._app(scope, receive, noting)
 

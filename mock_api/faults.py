@@ -1,7 +1,7 @@
-"""Faults to order: which requests they strike, and what the client then sees.
+"""Fault injection: which requests a fault affects, and the response they get.
 
-Error bodies are those of AWS API Gateway, which stands before the API: its answer to a
-wrong key, `{"message":"Forbidden"}` (documentation: "Error Response Format"), is
+Error bodies are those of AWS API Gateway, which is in front of the API: the response to
+a wrong key, `{"message":"Forbidden"}` (documentation: "Error Response Format"), is
 Gateway's own.
 """
 
@@ -105,23 +105,23 @@ Kind = Literal[
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Fault:
-    """One kind of fault, and which requests it strikes.
+    """One kind of fault, and which requests it affects.
 
     Attributes:
         kind: The fault. `status_429` and the like are that response; `quota` is
             Gateway's other 429.
-        where: A stream (version, devices, sessions, analytics, tableau), or a pattern
-            to search for in the path; all requests if empty. `analytics` is the
-            size-optimised endpoint alone.
-        rate: The probability that a request is struck. The seed, the path and how often
-            it was asked for decide.
-        times: How often the same path is struck at most.
-        start: The first of the matching requests that may be struck, counted from 1.
+        where: An endpoint (version, devices, sessions, analytics, tableau), or a regular
+            expression to search for in the path; by default, all requests. `analytics`
+            is the size-optimized endpoint alone.
+        rate: The probability that a request is affected, determined by the seed, the
+            path and the number of earlier requests for it.
+        times: The maximum number of times that the same path is affected.
+        start: The first of the matching requests that may be affected, counted from 1.
         until: The last one.
         seconds: The duration of a stall or of a slow body, or the time between two
             chunks of a dripping body.
-        retry_after: The `Retry-After` header; `date` is two seconds ahead as a date.
-        location: Where a redirect leads.
+        retry_after: The `Retry-After` header; `date` is a date two seconds ahead.
+        location: The target of a redirect.
     """
 
     kind: Kind
@@ -136,17 +136,17 @@ class Fault:
 
     @classmethod
     def parse(cls, spec: str) -> Fault:
-        """Read `kind=status_503,where=analytics,rate=0.1`."""
+        """Parse a text such as `kind=status_503,where=analytics,rate=0.1`."""
         return TypeAdapter(cls).validate_python(
             dict(part.split("=", 1) for part in spec.split(","))
         )
 
 
 class Schedule:
-    """Decides which requests are struck, in the same way for the same seed."""
+    """Decides which requests are affected, in the same way for the same seed."""
 
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
-        """Begin at the first request."""
+        """Start at the first request."""
         self._faults = [
             (fault, re.compile(STREAMS.get(fault.where, fault.where)))
             for fault in faults
@@ -155,7 +155,7 @@ class Schedule:
         self._counts: Counter[object] = Counter()
 
     def due(self, path: str) -> Fault | None:
-        """Count a request for a path, and give the first fault that strikes it."""
+        """Count a request for a path, and return the first fault that affects it."""
         due = None
         for number, (fault, pattern) in enumerate(self._faults):
             if not pattern.search(path):
@@ -182,7 +182,7 @@ class Schedule:
 
 
 def retry_after(value: str | None, seconds: int = 2) -> dict[str, str]:
-    """Make the `Retry-After` header; `date` is so many seconds ahead as a date."""
+    """Return the `Retry-After` header; `date` is a date so many seconds ahead."""
     if value == "date":
         value = formatdate(ceil(time.time()) + seconds, usegmt=True)
     return {} if value is None else {"Retry-After": value}
@@ -203,14 +203,14 @@ async def pause(receive: Receive, seconds: float | None = None) -> bool:
 
 
 class Misbehaviour:
-    """The ASGI middleware that plays the faults below /v1."""
+    """The ASGI middleware that injects the faults into requests for /v1."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before an app."""
+        """Wrap an app."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or misbehave if a fault is due."""
+        """Forward a request, or inject a fault if one is due."""
         fault = (
             scope["state"]["mock_api"].schedule.due(scope["path"])
             if scope["path"].startswith("/v1/")
@@ -256,7 +256,7 @@ _REPLACEMENTS: dict[str, Callable[[Fault], Response]] = {
 
 
 def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
-    """Make a change of a page from a change of its object; what is no page stays."""
+    """Apply a change to the object of a page; other bodies stay unchanged."""
 
     def changed(body: bytes) -> bytes:
         with contextlib.suppress(ValueError):
@@ -299,7 +299,7 @@ _CHANGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 async def _capture(app: ASGIApp, scope: Scope, receive: Receive) -> Answer:
-    """Let the app answer, and keep the answer."""
+    """Run the app, and return its response."""
     messages: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -315,7 +315,7 @@ async def _capture(app: ASGIApp, scope: Scope, receive: Receive) -> Answer:
 
 
 async def _begin(send: Send, answer: Answer, length: int) -> None:
-    """Send the headers and so much of the body, with more to come."""
+    """Send the headers and the start of the body, with more to follow."""
     status, headers, body = answer
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body[:length], "more_body": True})
@@ -423,7 +423,7 @@ def _compressed() -> bytes:
 async def _flood(
     fault: Fault, _app: ASGIApp, scope: Scope, _receive: Receive, send: Send
 ) -> None:
-    """Send 16 GiB of white space in 16 MiB of gzip, or white space without end."""
+    """Send 16 GiB of white space in 16 MiB of gzip, or endless white space."""
     bomb = fault.kind == "bomb"
     headers = [
         (b"content-type", b"application/json"),

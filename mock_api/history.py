@@ -38,8 +38,8 @@ _MODELS = (
     ("contagem-de-veículos", _TRAFFIC),
 )
 
-# Frames hold a varying number of rows, in a cycle, so that the frame of a row is
-# arithmetic and not a search.
+# Frames hold a varying number of rows, in a cycle, so that the frame of a row can be
+# computed without a search.
 _FRAME_SIZES = (1, 6, 3, 8, 2)
 _CYCLE = [
     (frame, place) for frame, size in enumerate(_FRAME_SIZES) for place in range(size)
@@ -50,7 +50,7 @@ _SESSION_FRAMES = 12 * len(_FRAME_SIZES)
 
 @dataclass(frozen=True)
 class _Session:
-    """What the rows of one session share."""
+    """The values that all rows of a session share."""
 
     begin: int
     session_id: str
@@ -62,7 +62,7 @@ class _Session:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the rows of one frame share."""
+    """The values that all rows of a frame share."""
 
     session: _Session
     timestamp: str
@@ -78,7 +78,7 @@ class History:
     def __init__(
         self, device_id: str, rows: int, *, seed: int, start: datetime, end: datetime
     ) -> None:
-        """Spread so many rows over sessions within [start, end)."""
+        """Distribute so many rows over sessions within [start, end)."""
         self.device_id = device_id
         self.rows = range(rows)
         self._salt = crc32(f"{seed}/{device_id}".encode())
@@ -90,7 +90,7 @@ class History:
         self._frame = lru_cache(maxsize=4096)(self._make_frame)
 
     def instant(self, index: int) -> int:
-        """Microseconds since 1970 of a row, never less than of the row before."""
+        """Return the instant of a row in microseconds since 1970; rows are in order."""
         session, within = divmod(index, _SESSION_ROWS)
         cycle, rest = divmod(within, len(_CYCLE))
         return self._time(
@@ -98,7 +98,7 @@ class History:
         )
 
     def row(self, index: int) -> dict[str, Any]:
-        """The row as the API gives it, columns in the documented order."""
+        """Return the row as the API sends it, columns in the documented order."""
         number, within = divmod(index, _SESSION_ROWS)
         cycle, rest = divmod(within, len(_CYCLE))
         place = _CYCLE[rest][1]
@@ -106,8 +106,8 @@ class History:
         frame = self._frame(number, frame_number)
         session = frame.session
         class_name = session.classes[place]
-        # In every other frame all counts are one, so that rows of groups are equal to
-        # the letter.
+        # In every other frame all counts are equal, so that rows of groups are
+        # identical.
         count = 1 + (frame.noise >> (place if frame.noise & 1 else 0)) % 5
         return {
             "class_name": class_name,
@@ -121,7 +121,7 @@ class History:
         }
 
     def session_ids(self) -> list[str]:
-        """The sessions which have a row."""
+        """Return the IDs of the sessions that have rows."""
         numbers = range(-(-len(self.rows) // _SESSION_ROWS))
         return [str(self._begin(number) // 1000) for number in numbers]
 
@@ -167,6 +167,6 @@ class History:
 
 
 def timestamp(instant: int) -> str:
-    """Write an instant as the documentation's examples do: UTC, three decimals, Z."""
+    """Format an instant as the documentation does: UTC, three decimals, Z."""
     moment = datetime.fromtimestamp(instant // SECOND, timezone.utc)
     return f"{moment.isoformat()[:19]}.{instant % SECOND // 1000:03}Z"

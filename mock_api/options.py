@@ -1,6 +1,6 @@
-"""How a mock API answers where the documentation leaves it open.
+"""The options of the mock API: how it responds where the documentation is silent.
 
-One list, for the command line and for tests.
+The command line, the tests and the table in `docs/mock-api.md` share this list.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from mock_api.faults import Fault  # noqa: TC001 - pydantic reads the annotation
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Options:
-    """What to choose about a mock API, its data apart."""
+    """All options of the mock API, except for its data."""
 
     api_key: str = Field(
         default="mock",
-        description="the credential, for x-api-key; for Bearer too if it is ul_pat_...",
+        description="credential, for x-api-key; if it starts with ul_pat_, also for "
+        "Bearer",
     )
-    page_size: int = Field(default=1000, ge=1, description="rows of a page")
+    page_size: int = Field(default=1000, ge=1, description="rows per page")
     bounds: Literal["closed", "open", "left-open", "right-open"] = Field(
         default="closed", description="whether a range includes its two ends"
     )
     round_bounds: Literal["none", "second", "day", "floor-second", "floor-day"] = Field(
         default="none",
-        description="rounding of the ends of a range: outward to a unit, or both down",
+        description="rounding of the ends of a range: the start down and the end up, or "
+        "both down (floor)",
     )
     order: Literal[
         "ascending",
@@ -40,9 +42,7 @@ class Options:
         "per-page",
     ] = Field(
         default="ascending",
-        description="order of the rows of a range: by timestamp; by timestamp, with "
-        "rows of one timestamp in a random order per page or per request; or random, "
-        "with one order per range (shuffled), request (reshuffled) or page (per-page)",
+        description="order of the rows of a range",
     )
     total: Literal["present", "null", "missing"] = Field(
         default="present", description="form of total_num_pages"
@@ -56,17 +56,17 @@ class Options:
     )
     past_end: Literal["empty", "404", "422", "repeat"] = Field(
         default="empty",
-        description="response to a page number past the last page: no rows, an error "
-        "or the last page again",
+        description="response for a page number past the last page: a page without "
+        "rows, an error, or the last page again",
     )
     key_order: Literal["fixed", "shuffled"] = Field(
         default="fixed",
-        description="of columns: as documented, or another on each page",
+        description="order of the columns: as documented, or different on each page",
     )
     version_form: Literal["braces", "string", "bare", "object"] = Field(
         default="braces",
-        description='form of the version: {"1.0.1"}, "1.0.1", 1.0.1 or '
-        '{"version": "1.0.1"}',
+        description="form of the version: in braces as documented, a JSON string, bare "
+        "digits, or an object",
     )
     session_form: Literal["string", "number"] = Field(
         default="string",
@@ -74,55 +74,56 @@ class Options:
     )
     tableau_form: Literal["object", "bare-array"] = Field(
         default="object",
-        description="of a Tableau page: as documented, or the rows alone",
+        description="form of a Tableau page: as documented, or an array of rows",
     )
     unknown_device: Literal["404", "403", "empty"] = Field(
-        default="404", description="the answer about a device that is not there"
-    )
-    seed: int = Field(
-        default=0, description="of the data, the random orders and the faults"
-    )
-    latency: float = Field(default=0, ge=0, description="seconds before each response")
-    serial_seconds: float | None = Field(
-        default=None,
-        ge=0,
-        description="seconds that each request takes, if the backend answers only one "
-        "at a time; the others wait for their turn",
-    )
-    gateway_timeout: float | None = Field(
-        default=None,
-        gt=0,
-        description="seconds after which a request gets 504 that is waiting or being "
-        "answered still",
-    )
-    rate_limit: int | None = Field(
-        default=None,
-        ge=0,
-        description="requests let through in a window; 429 to the others",
-    )
-    rate_window: float = Field(default=60, gt=0, description="seconds of that window")
-    retry_after: Literal["none", "seconds", "date"] = Field(
-        default="none", description="form of Retry-After with those 429"
-    )
-    max_range_seconds: float | None = Field(
-        default=None, ge=0, description="the longest range that is answered"
-    )
-    max_pages: int | None = Field(
-        default=None, ge=0, description="the most pages of a range that is answered"
-    )
-    too_large: Literal["400", "413", "422", "502", "504"] = Field(
-        default="413", description="response to a range beyond these limits"
+        default="404", description="response for a device that does not exist"
     )
     expire_per_request: int = Field(
         default=0,
         ge=0,
         description="oldest rows of a device that expire with each request for its rows",
     )
+    seed: int = Field(
+        default=0, description="seed of the data, the random orders and the faults"
+    )
+    latency: float = Field(default=0, ge=0, description="seconds before each response")
+    serial_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="seconds per request of a backend that answers only one request at "
+        "a time; the others wait",
+    )
+    gateway_timeout: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds after which a request that is still waiting gets 504",
+    )
+    rate_limit: int | None = Field(
+        default=None,
+        ge=0,
+        description="requests per rate window; the others get 429",
+    )
+    rate_window: float = Field(
+        default=60, gt=0, description="seconds of the rate window"
+    )
+    retry_after: Literal["none", "seconds", "date"] = Field(
+        default="none", description="form of Retry-After with 429 of the rate limit"
+    )
+    max_range_seconds: float | None = Field(
+        default=None, ge=0, description="longest range that is answered"
+    )
+    max_pages: int | None = Field(
+        default=None, ge=0, description="greatest number of pages that is answered"
+    )
+    too_large: Literal["400", "413", "422", "502", "504"] = Field(
+        default="413", description="response for a range beyond these limits"
+    )
     max_body: int | None = Field(
         default=None,
         ge=0,
-        description="bytes of the largest body; 502 instead of a larger one",
+        description="bytes of the largest body; a larger one is replaced by 502",
     )
     faults: tuple[Fault, ...] = Field(
-        default=(), description="what goes wrong; the first that is due does"
+        default=(), description="faults to inject; the first that is due is used"
     )

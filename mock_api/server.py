@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol, with its transport shown to the app.
+    """Uvicorn's protocol, which also passes its transport to the app.
 
     Faults below HTTP are made on the transport.
     """
@@ -57,10 +57,10 @@ class MockAPI:
         """Prepare a mock API; nothing listens yet.
 
         Args:
-            account: The data; `Account.generate()` if not given.
+            account: The data; by default, those of `Account.generate()`.
             host: The address to listen on.
-            port: The port; 0 for one that is free, which a later start takes again.
-            **options: Those of `Options`.
+            port: The port; 0 for a free one, which a later start uses again.
+            **options: The arguments of `Options`.
         """
         self.state = State(account or Account.generate(), Options(**options))
         self._address = (host, port)
@@ -78,20 +78,20 @@ class MockAPI:
 
     @property
     def requests(self) -> Sequence[Exchange]:
-        """What was asked so far, below /mock apart."""
+        """The requests so far, except those for /mock."""
         return self.state.requests
 
     @property
     def max_in_flight(self) -> int:
-        """The most requests that were under way at once."""
+        """The greatest number of concurrent requests so far."""
         return self.state.max_in_flight
 
     def truth(self, device_id: str | None = None) -> list[dict[str, Any]]:
-        """Give every row that requests made now would see, of all devices or one."""
+        """Return every row that is visible now, of all devices or one."""
         return list(self.state.truth(device_id))
 
     def add(self, device_id: str, rows: Iterable[Row]) -> None:
-        """Let rows of a device appear."""
+        """Add rows to a device."""
         self.state.account.add(device_id, rows)
 
     def start(self) -> None:
@@ -106,9 +106,9 @@ class MockAPI:
         ready.wait()
 
     def stop(self) -> None:
-        """Break off all connections and refuse new ones, as a machine does that dies.
+        """Abort all connections and refuse new ones, as a machine that crashes.
 
-        The data and what was asked so far remain.
+        The data and the recorded requests remain.
         """
         if self._thread:
             self._loop.call_soon_threadsafe(self._stopping.set)
@@ -131,7 +131,7 @@ class MockAPI:
             ready.set()
 
     async def _serve(self, listener: socket.socket, ready: Event) -> None:
-        """Run uvicorn's protocol, without its server: that takes long to stop."""
+        """Run uvicorn's protocol without its server, which is slow to stop."""
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         config = Config(
@@ -144,7 +144,7 @@ class MockAPI:
         )
         shared = ServerState()
         state = {"mock_api": self.state}
-        self.state.turn = asyncio.Lock()  # of this event loop
+        self.state.turn = asyncio.Lock()  # for this event loop
 
         def protocol() -> _Protocol:
             return _Protocol(config=config, server_state=shared, app_state=state)
@@ -155,7 +155,7 @@ class MockAPI:
         server.close()
         for connection in list(shared.connections):
             connection.transport.abort()
-        # Only then do the answers under way know that nobody waits for them.
+        # Only then do the pending responses see that their clients are gone.
         await asyncio.sleep(0)
         for task in list(shared.tasks):
             task.cancel()

@@ -1,4 +1,4 @@
-"""What a running mock API knows: its data, its options, what was asked of it so far."""
+"""The state of a running mock API: its data, its options, the requests so far."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Exchange:
-    """One request and what became of it; no `status` if no answer was begun."""
+    """One request and the status of its response, if one was started."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Exchange:
 
 @dataclass
 class State:
-    """The state behind the app, which outlives a restart of the server."""
+    """The state of the app, which outlives a restart of the server."""
 
     account: Account
     options: Options
@@ -44,12 +44,12 @@ class State:
     _admitted: deque[float] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        """Draw up the schedule of the faults."""
+        """Create the schedule of the faults."""
         self.schedule = Schedule(self.options.faults, self.options.seed)
 
     @contextmanager
     def noted(self, exchange: Exchange) -> Iterator[None]:
-        """Write a request down, and count it as in flight meanwhile."""
+        """Record a request, and count it as in flight meanwhile."""
         self.requests.append(exchange)
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -74,14 +74,14 @@ class State:
         self.expired[device_id] = self.account.expire(device_id, count, expired)
 
     def truth(self, device_id: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield every row that requests made now would see, as raw values."""
+        """Yield every row that is visible now, as raw values."""
         for name in list(self.account.devices) if device_id is None else [device_id]:
             request = self.visits[name] + 1
             if self.account.has(name, request):
                 yield from map(dict, self.view(name, request))
 
     def wait(self) -> float:
-        """Let a request through the rate limit: 0, or the seconds until that is so."""
+        """Admit a request and return 0, or return the seconds until one is admitted."""
         limit, now = self.options.rate_limit, time.monotonic()
         if limit is None:
             return 0

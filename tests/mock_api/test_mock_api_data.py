@@ -1,4 +1,4 @@
-"""The data: what is generated, how much of it, and what appears and disappears."""
+"""The data: synthetic rows, their number, and rows that appear and disappear."""
 
 from __future__ import annotations
 
