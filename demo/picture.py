@@ -1,4 +1,4 @@
-"""A picture of what was loaded: detections per hour and class, as one SVG file."""
+"""A chart of the loaded detections per hour and class, as one SVG file."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _day(moment: datetime) -> str:
 
 
 def _shade(detections: float, most: float) -> str:
-    """Choose by the square root, for the few to be seen beside the many."""
+    """Scale by the square root, so that small values are visible next to large ones."""
     share = sqrt(detections / most)
     return SHADES[min(int(share * len(SHADES)), len(SHADES) - 1)]
 

@@ -42,10 +42,10 @@ class MeltanoError(Exception):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The project of the repository, copied to a folder, from a mock API to a database.
+    """A copy of the repository's Meltano project, from a mock API to a database.
 
-    The plugins are those that were installed in the repository. State, logs and whatever
-    else Meltano writes stay in the folder.
+    The plugins are those installed in the repository. State, logs and all other files
+    that Meltano writes stay in the folder.
 
     Attributes:
         folder: An empty folder.
@@ -74,7 +74,7 @@ class Pipeline:
         """Run a command of Meltano.
 
         Args:
-            args: What to write behind ``meltano``.
+            args: The arguments of ``meltano``.
 
         Returns:
             Its standard output.
@@ -154,14 +154,14 @@ class Pipeline:
 def compare(
     truth: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]
 ) -> tuple[int, int]:
-    """Compare what the API has with what the table has, row by row.
+    """Compare the rows of the API with the rows of the table, one by one.
 
     Args:
         truth: The rows of the mock API.
         rows: The rows of the table.
 
     Returns:
-        How many rows of the mock API the table lacks, and how many it has beyond them.
+        The number of missing rows, and the number of rows that are not the API's.
     """
     expected = Counter(map(_cells, truth))
     found = Counter(map(_cells, rows))
