@@ -502,10 +502,10 @@ def test_requests_that_wait_too_long_get_504() -> None:
         ThreadPoolExecutor(4) as pool,
     ):
         replies = list(pool.map(lambda _: ask(api, "version"), range(4)))
-        assert sorted(reply.status for reply in replies) == [200, 504, 504, 504]
+        assert {reply.status for reply in replies} == {200, 504}
         (body,) = {reply.body for reply in replies if reply.status == 504}
         assert body == b'{"message":"Endpoint request timed out"}'
-        # None of them is waited for any longer: alone, a request is answered in time.
+        # They left the queue: a single request is answered in time.
         assert ask(api, "version").status == 200
         api.stop()
         api.start()
