@@ -137,7 +137,7 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """
     reasons = []
     known = schema["properties"]
-    for error in Draft7Validator(schema).iter_errors(settings):
+    for error in Draft7Validator(schema).iter_errors(dict(settings)):
         setting = error.path[0] if error.path else None
         if error.validator == "required":
             missing = next(
