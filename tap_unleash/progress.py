@@ -1,4 +1,4 @@
-"""Progress: a bar for who watches, a line now and then for who reads the log."""
+"""Progress: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     import logging
 
 LOG_INTERVAL = 30.0
-"""Seconds at least between two lines in the log."""
+"""Least number of seconds between two log lines."""
 
 
 class Progress:
-    """Devices done, rows, rows a second and time left."""
+    """Devices done, rows, rows per second and time left."""
 
     def __init__(self, devices: int, logger: logging.Logger) -> None:
-        """Show that nothing is done yet.
+        """Show that no device is done yet.
 
         Args:
-            devices: How many devices are to be read.
-            logger: Where the lines go if stderr is no terminal.
+            devices: Number of devices to read.
+            logger: Takes the log lines if stderr is not a terminal.
         """
         self._devices = devices
         self._logger = logger
@@ -46,11 +46,11 @@ class Progress:
             )
 
     def advance(self, rows: int, share: float) -> None:
-        """Count what went out.
+        """Count emitted rows.
 
         Args:
-            rows: The rows that went out since the last time.
-            share: How much of the current device is done; after 1 the next one follows.
+            rows: Number of rows since the last call.
+            share: Share of the current device that is done; after 1, the next device follows.
         """
         self._rows += rows
         done = self._devices_done + share
@@ -68,7 +68,7 @@ class Progress:
             self._logged = now
             left = (now - self._started) * (self._devices / done - 1) if done else 0.0
             self._logger.info(
-                "%d of %d devices done, %d rows, %.0f rows a second, about %.0f minutes left",
+                "%d of %d devices done, %d rows, %.0f rows/s, about %.0f minutes left",
                 self._devices_done,
                 self._devices,
                 self._rows,

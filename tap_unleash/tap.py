@@ -354,10 +354,12 @@ def _read(file: TextIO, name: str, form: type) -> str:
     """Read and check a file of the command line."""
     try:
         text = file.read()
-        if name == "state" and (message := json.loads(text)).get("type") == "STATE":
-            text = json.dumps(message["value"])
+        if name == "state":
+            message = json.loads(text)
+            if isinstance(message, dict) and message.get("type") == "STATE":
+                text = json.dumps(message.get("value"))
         msgspec.json.decode(text, type=form)
-    except (msgspec.MsgspecError, ValueError, AttributeError, KeyError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         msg = f"Cannot read the {name} file: {error}"
         raise FatalError(msg) from None
     return text
