@@ -265,10 +265,8 @@ def decode_json(body: bytes, decoder: msgspec.json.Decoder[T], form: Any) -> T: 
     """
     try:
         return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidResponse(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
+        pass  # also for a number out of range, which is a ValidationError
     try:
         value = json.loads(
             body,
