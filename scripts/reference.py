@@ -1,6 +1,6 @@
 """Write the tables of settings and fields into the pages that have them.
 
-A table stands behind a comment with its name, up to the next empty line.
+A table follows a comment with its name, and ends at the next empty line.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def tables() -> Iterator[tuple[str, str]]:
     tap.append_builtin_config(of_the_sdk)
     rows: dict[bool, list[list[str]]] = {True: [], False: []}
     for name, setting in schema["properties"].items():
-        default = f"`{setting['default']}`" if "default" in setting else ""
+        default = setting.get("default", "")
+        if isinstance(default, bool):
+            default = str(default).lower()
+        default = f"`{default}`" if default != "" else ""
         need = "required" if name in schema["required"] else default
         meaning = kind(setting).removesuffix(" or null")
         row = [f"`{name}`", meaning, need, setting["description"]]
