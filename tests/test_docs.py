@@ -345,3 +345,31 @@ def test_mock_apis_of_the_page_start() -> None:
             assert process.stdout
             assert process.stdout.readline().startswith("http://127.0.0.1:")
             process.terminate()
+
+
+def test_client_examples_run() -> None:
+    page = (DOCS / "client.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = "\n".join(blocks)
+    credential = "ul_pat_of_the_example"
+    account = Account.generate(devices=1, rows=2_500)
+    with MockAPI(account, api_key=credential, page_size=300) as api:
+        assert "https://api.unleashlive.com/v1" in code
+        done = subprocess.run(
+            [
+                *(sys.executable, "-W", "error", "-c"),
+                code.replace("https://api.unleashlive.com/v1", api.url),
+            ],
+            env=os.environ | {"TAP_UNLEASH_API_KEY": credential},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert {request.status for request in api.requests} == {200}
+    version, summary, classes, read = done.stdout.splitlines()
+    (device_id,) = account.devices
+    assert version == "API version: 1.0.1"
+    assert summary == f"300 records of {device_id}; 9 pages in all"
+    assert len(ast.literal_eval(classes)) == 3
+    assert read == "2500 records"
