@@ -23,6 +23,7 @@ test: lint types tests ## Check style and types, and run all tests
 lint: .venv/.ready
 	$(bin)/ruff check
 	$(bin)/ruff format --check
+	$(bin)/lint-imports --no-cache --no-logo
 
 types: .venv/.ready
 	$(bin)/mypy $(wildcard tap_unleash mock_api demo tests benchmarks scripts)
