@@ -45,6 +45,9 @@ NEVER_SHOWN = {f"{PLACE} windows instead of one"}
 
 FOREIGN = [
     *(status.phrase for status in HTTPStatus),
+    # before Python 3.13
+    "Request Entity Too Large",
+    "Unprocessable Entity",
     # of the command line
     "catalog",
     "config",
