@@ -1,9 +1,10 @@
-"""Whole runs of the real program, and what came out of them."""
+"""Runs of the real program, and checks of their output."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, get_args
+
+from mock_api import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +26,7 @@ _PROGRAM = """
 import atexit, json, os, sys
 from importlib import import_module
 for name, value in json.loads(sys.argv.pop(1)).items():
-    module, constant = name.split(".")
+    module, _, constant = name.rpartition(".")
     module = import_module(f"tap_unleash.{module}")
     getattr(module, constant)
     setattr(module, constant, value)
@@ -36,14 +39,14 @@ from tap_unleash.tap import TapUnleash
 TapUnleash.cli()
 """
 
-IMPATIENT = {"client.MAX_WAIT": 0.02, "gate.MAX_PAUSE": 0.02}
-"""Constants of the tap for tests whose subject is not how long it waits."""
+IMPATIENT = {"api.client.MAX_WAIT": 0.02, "api.rate_limiter.MAX_PAUSE": 0.02}
+"""Constants of the tap for tests that do not measure its waits."""
 
-SHORT_OF_TRIES = IMPATIENT | {"client.MAX_TRIES": 3}
+FEW_ATTEMPTS = IMPATIENT | {"api.client.MAX_ATTEMPTS": 3}
 """Constants of the tap for tests in which a fault persists."""
 
-EVERY_SLICE = {"streams.STATE_INTERVAL": 0, "streams.STATE_INTERVAL_PER_DEVICE": 0}
-"""Constants of the tap for tests that need STATE after every slice."""
+EVERY_WINDOW = {"streams.STATE_INTERVAL": 0, "streams.STATE_INTERVAL_PER_DEVICE": 0}
+"""Constants of the tap for tests that need STATE after every time window."""
 
 SINGER = {"SCHEMA", "RECORD", "STATE", "ACTIVATE_VERSION", "BATCH"}
 
@@ -58,12 +61,20 @@ COLUMNS = {
     "timestamp",
 }
 
+_FIELDS = vars(Options)["__pydantic_fields__"]
+
+
+def choices(option: str) -> tuple[str, ...]:
+    """Return the values of an option of the mock API."""
+    return get_args(_FIELDS[option].annotation)
+
+
 Cells = tuple[tuple[str, object], ...]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a process left behind."""
+    """Exit code and output of a process."""
 
     code: int
     out: bytes
@@ -71,7 +82,7 @@ class Run:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The messages that are complete; every line of stdout must be one."""
+        """The complete messages; every line of stdout must be one."""
         return messages(self.out)
 
     def records(self, stream: str = "analytics") -> list[dict[str, Any]]:
@@ -116,7 +127,7 @@ def bookmarks(state: dict[str, Any] | None) -> dict[str, str]:
 
 
 class Table(dict[str, dict[str, Any]]):
-    """What an upserting target holds of the stream `analytics`."""
+    """The table of the stream `analytics` in the destination of an upserting target."""
 
     def load(self, found: Iterable[dict[str, Any]]) -> None:
         for message in found:
@@ -129,7 +140,7 @@ class Table(dict[str, dict[str, Any]]):
 
 
 def cells(record: Mapping[str, Any]) -> Cells:
-    """A record without its id, fit for a set: 3 and 3.0 are one number there."""
+    """A record without its ID, hashable; 3 and 3.0 are equal."""
     row = dict(record)
     row.pop("record_id", None)
     if "extra_fields" in row:
@@ -138,7 +149,7 @@ def cells(record: Mapping[str, Any]) -> Cells:
 
 
 def expected(rows: Iterable[Mapping[str, Any]]) -> Counter[Cells]:
-    """What the table must hold for rows as the API gives them."""
+    """The rows of the table for rows of the API."""
     return Counter(map(_expected, rows))
 
 
@@ -152,7 +163,7 @@ def _expected(row: Mapping[str, Any]) -> Cells:
 
 
 def canonical(timestamp: str) -> str:
-    """The one form in which an instant goes out: UTC, at least three decimals, Z."""
+    """The form in which timestamps are emitted: UTC, at least three decimals, Z."""
     moment = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
     moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
     text = f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
@@ -205,7 +216,7 @@ def run(api: MockAPI | str, *, timeout: float = 120, **options: Any) -> Run:
 
 @contextmanager
 def started(api: MockAPI | str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the tap; nothing of its output is read ahead of the test."""
+    """Start the tap; only the test reads its output."""
     with (
         command(api, **options) as (arguments, env),
         subprocess.Popen(
@@ -230,7 +241,7 @@ def run_until(api: MockAPI, byte: int, **options: Any) -> Run:
 
 
 def read(stream: IO[bytes] | None, count: int) -> bytes:
-    """Read so many bytes, or what there is."""
+    """Read so many bytes, or all until the end."""
     assert stream is not None
     out = b""
     while len(out) < count and (more := stream.read(count - len(out))):
@@ -239,25 +250,60 @@ def read(stream: IO[bytes] | None, count: int) -> bytes:
 
 
 def assert_one_line(result: Run) -> str:
-    """The run ended with exit code 1 and one line on stderr, which is returned."""
-    assert "Traceback" not in result.err
+    """Check that the run ended with exit code 1 and one line on stderr; return the line."""
     (line,) = result.err.splitlines()
     assert line.startswith("tap-unleash: ")
     assert result.code == 1
     return line
 
 
+_FAILURE = re.compile(
+    r".*\| ERROR +\| .*\| Failed to sync ((?:device|stream) '.+?'): (.+\.)"
+)
+
+
+def failures(result: Run) -> dict[str, str]:
+    """Return the isolated errors by device or stream; there are no other lines on stderr.
+
+    The log level of the run is ERROR.
+    """
+    if result.code == 0:
+        assert result.err == ""
+        return {}
+    *logged, last = result.err.splitlines()
+    found = [match for line in logged if (match := _FAILURE.fullmatch(line))]
+    assert len(found) == len(logged), result.err
+    errors = {match[1]: match[2] for match in found}
+    names = ", ".join([*errors][:10]) + (", …" if len(errors) > 10 else "")
+    assert last.startswith(
+        f"tap-unleash: Sync incomplete: {len(logged)} failed ({names}); "
+    )
+    assert result.code == 1
+    return errors
+
+
+def assert_isolated(
+    result: Run, *devices: str, streams: Iterable[str] = ()
+) -> list[str]:
+    """Check that these devices and streams failed, in this order; return their errors."""
+    errors = failures(result)
+    assert [*errors] == [f"device {name!r}" for name in devices] + [
+        f"stream {name!r}" for name in streams
+    ]
+    return [*errors.values()]
+
+
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 
 
 def at(seconds: float) -> str:
-    """So many seconds after `START`, as the API writes it."""
+    """So many seconds after `START`, as the API formats it."""
     moment = START + timedelta(seconds=seconds)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
 def row(device_id: str, seconds: float, **values: Any) -> dict[str, Any]:
-    """A row as the API gives it."""
+    """A row as the API sends it."""
     return {
         "class_name": "person",
         "count": 1,
