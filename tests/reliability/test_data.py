@@ -1,4 +1,4 @@
-"""Data that surprise: typed or kept, in one form, under one id, and never dropped."""
+"""Unexpected data: typed or stored in `extra_fields`, in one form, and never dropped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from mock_api import Account, MockAPI, Row
 from reliability.runs import (
-    EVERY_SLICE,
+    EVERY_WINDOW,
     START,
     Run,
     Table,
-    assert_one_line,
+    assert_isolated,
     assert_truth,
     at,
     canonical,
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 FORMATS = ("size_optimized", "tableau")
 MICROSECONDS = int(START.timestamp()) * 10**6
-FEW_PAGES = {"reader.MAX_PAGES": 3}
+FEW_PAGES = {"api.pagination.MAX_PAGES": 3}
 
 
 def read(account: Account, **options: Any) -> list[Run]:
-    """Read an account in both formats, which must be the same."""
+    """Read an account in both formats, which must yield the same records."""
     results = []
     for response_format in FORMATS:
         with MockAPI(account, page_size=3) as api:
@@ -53,7 +53,7 @@ def read(account: Account, **options: Any) -> list[Run]:
 
 
 def values(account: Account, column: str) -> list[Any]:
-    """The values of a column, in time order, and what was kept beside it."""
+    """The values of a column, in time order, with those that `extra_fields` has instead."""
     records = sorted(read(account)[0].records(), key=lambda r: str(r["timestamp"]))
     return [
         (r[column], r["extra_fields"][column]) if "extra_fields" in r else r[column]
@@ -62,7 +62,7 @@ def values(account: Account, column: str) -> list[Any]:
 
 
 def column_of(column: str, sent: Sequence[Any]) -> Account:
-    """A device whose rows, a second apart, have these values, sent to the letter."""
+    """A device whose rows, a second apart, have these values, sent byte for byte."""
     raw = [
         msgspec.Raw(value.encode()) if isinstance(value, str) else value
         for value in sent
@@ -72,7 +72,7 @@ def column_of(column: str, sent: Sequence[Any]) -> Account:
     )
 
 
-def test_a_column_that_appears_amid_the_pages_is_kept_and_told_once() -> None:
+def test_an_unknown_field_is_stored_and_reported_once() -> None:
     rows = [row("Wa", second) for second in range(40)]
     for number, late in enumerate(rows[13:]):
         late["zone"] = {"name": "Nørd", "corners": [[0, 1.5], [number, None]]}
@@ -85,14 +85,14 @@ def test_a_column_that_appears_amid_the_pages_is_kept_and_told_once() -> None:
         assert result.err.count("'zone'") == result.err.count("'speed'") == 1
 
 
-def test_a_count_is_a_number_or_kept() -> None:
+def test_a_count_is_a_number_or_stored_as_an_extra_field() -> None:
     sent = ["1.5", "3", "3.0", "0", "-2", "null", "1e300", '"3"', "true", "[1]"]
     got = values(column_of("count", sent), "count")
     kept = [(None, "3"), (None, True), (None, [1])]
     assert got == [1.5, 3, 3.0, 0, -2, None, 1e300, *kept]
 
 
-def test_a_frame_number_is_an_integer_or_kept() -> None:
+def test_a_frame_number_is_an_integer_or_stored_as_an_extra_field() -> None:
     sent = ["3.0", "null", str(2**53), str(2**53 + 1), str(2**63 - 1), str(-(2**63))]
     sent += ["1.5", str(2**63), '"7"', "1e400"[:4]]
     got = values(column_of("frame_number", sent), "frame_number")
@@ -101,7 +101,7 @@ def test_a_frame_number_is_an_integer_or_kept() -> None:
     assert all(type(value) in {int, type(None), tuple} for value in got)
 
 
-def test_texts_are_texts_or_kept() -> None:
+def test_texts_are_texts_or_stored_as_extra_fields() -> None:
     sent = ['"a"', "null", '""', "7", "false", '{"b": 1}']
     got = values(column_of("class_name", sent), "class_name")
     assert got == ["a", None, "", (None, 7), (None, False), (None, {"b": 1})]
@@ -123,7 +123,7 @@ FORMS = {
 }
 
 
-def test_an_instant_has_one_form_and_a_row_one_id_in_whatever_form_it_came() -> None:
+def test_every_form_of_a_timestamp_yields_the_same_record() -> None:
     def read_form(form: str) -> dict[str, Any]:
         sent = Row(row("Wa", 0, timestamp=form), MICROSECONDS)
         with MockAPI(Account({"Wa": [sent]})) as api:
@@ -142,17 +142,17 @@ def test_an_instant_has_one_form_and_a_row_one_id_in_whatever_form_it_came() -> 
 
 @pytest.mark.parametrize("bounds", ["closed", "open", "left-open", "right-open"])
 def test_microseconds_survive_seams_and_bookmarks(bounds: str) -> None:
-    # Four rows a millisecond around the seams of slices, which are whole milliseconds.
+    # Rows between the seams of time windows, which are whole milliseconds.
     rows = [
         row("Wa", 0, timestamp=f"2024-05-01T00:00:{n // 20:02}.{n % 20 * 50250:06}Z")
         for n in range(400)
     ]
     account = Account({"Wa": [Row(r) for r in rows for _ in range(2)]})
-    with MockAPI(account, page_size=7, bounds=bounds) as api:
+    with MockAPI(account, page_size=7, bounds=bounds, order="ties-per-page") as api:
         table = Table()
         first = run(
             api,
-            constants=FEW_PAGES | EVERY_SLICE,
+            constants=FEW_PAGES | EVERY_WINDOW,
             end_date="2024-05-01T00:00:09.502Z",
         )
         again = run(api, constants=FEW_PAGES, state=first.state, lookback_minutes=0)
@@ -163,41 +163,58 @@ def test_microseconds_survive_seams_and_bookmarks(bounds: str) -> None:
     assert again.bookmarks() == {"Wa": canonical(rows[-1]["timestamp"])}
 
 
-def test_timestamps_that_look_wrong_go_out_and_move_no_bookmark_too_far() -> None:
-    times = ["1970-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z", at(2), at(99)]
+def test_wrong_timestamps_are_extracted_and_advance_no_bookmark_too_far() -> None:
+    late = at(86_400)  # a day is the coarsest rounding of bounds that is recognized
+    times = [
+        "1970-01-01T00:00:00.000Z",
+        "2999-01-01T00:00:00.000Z",
+        at(2),
+        at(3 * 86_400),
+        late,
+    ]
     rows = [
         Row(row("Wa", 0, timestamp=text), MICROSECONDS + number * 10**6)
         for number, text in enumerate(times)
     ]
-    for result in read(Account({"Wa": rows}), end_date=at(10)):
-        assert {r["timestamp"] for r in result.records()} == set(times)
-        assert result.bookmarks()["Wa"] <= at(10)
+    account = Account({"Wa": rows})
+    for result in read(account, end_date=at(10)):
+        assert {r["timestamp"] for r in result.records()} == {*times} - {late}
+        assert result.bookmarks() == {"Wa": at(10)}
+        for second in read(account, end_date=at(86_410), state=result.state):
+            assert {r["timestamp"] for r in second.records()} == {*times}
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "shown"),
     [
-        '"yesterday"',
-        "null",
-        "1714521600000",
-        '""',
-        "[]",
-        '"2024-05-01"',
-        '"2024-13-01T00:00:00Z"',
-        '"0001-01-01T00:00:00+14:00"',
-        '"9999-12-31T23:59:59-14:00"',
+        ('"yesterday"', "'yesterday'"),
+        ("null", "'None'"),
+        ("1714521600000", "'1714521600000'"),
+        ('""', "''"),
+        ("[]", "'[]'"),
+        ('"2024-05-01"', "'2024-05-01'"),
+        ('"2024-13-01T00:00:00Z"', "'2024-13-01T00:00:00Z'"),
+        ('"0001-01-01T00:00:00+14:00"', "'0001-01-01T00:00:00+14:00'"),
+        ('"9999-12-31T23:59:59-14:00"', "'9999-12-31T23:59:59-14:00'"),
+        (f'"{"x" * 99}"', f"'{'x' * 80}'"),
     ],
 )
-def test_a_row_without_a_time_ends_the_run_and_its_place_is_said(sent: str) -> None:
+def test_an_invalid_timestamp_fails_its_device_and_names_the_row(
+    sent: str, shown: str
+) -> None:
     rows = [Row(row("Wa", second)) for second in range(6)]
     bad = row("Wa", 4, timestamp=msgspec.Raw(sent.encode()))
     rows[4] = Row(bad, MICROSECONDS + 4 * 10**6)
-    with MockAPI(Account({"Wa": rows}), page_size=3) as api:
-        line = assert_one_line(run(api))
-    assert "Row 2 of page 2 of device 'Wa'" in line
+    others = [Row(row("Wb", second)) for second in range(6)]
+    with MockAPI(Account({"Wa": rows, "Wb": others}), page_size=3) as api:
+        result = run(api)
+    (line,) = assert_isolated(result, "Wa")
+    assert f"Invalid timestamp {shown} in row 2, page 2 of device 'Wa'. " in line
+    assert {r["device_id"] for r in result.records()} == {"Wb"}
+    assert result.bookmarks() == {"Wb": at(5)}
 
 
-def test_texts_of_any_kind_and_length_arrive() -> None:
+def test_texts_of_any_kind_and_length_are_extracted() -> None:
     texts = [
         "🚁\U0001d54f\U0010ffff",
         "\u2028\u0085\x7f\x1b[31m",
@@ -215,7 +232,7 @@ def test_texts_of_any_kind_and_length_arrive() -> None:
         assert_truth(table, expected(rows))
 
 
-def test_the_character_that_postgresql_refuses_is_spelled_out() -> None:
+def test_nul_which_postgresql_rejects_is_escaped() -> None:
     sent = row("Wa", 0, source_file_name="a\0b", class_name="\0", tags={"\0": ["\0c"]})
     for result in read(Account({"Wa": [Row(sent)]})):
         (record,) = result.records()
@@ -228,7 +245,7 @@ ODD = ["a b", "a/b", "a?b=c", "a#b", "100%", "%2e", ".", "..", "a+b&c;d", "a\\b"
 ODD += ["Gerät-港口-🚁", "version", "devices", "sessions", "tableau", "analytics", "~"]
 
 
-def test_devices_may_be_called_anything() -> None:
+def test_device_ids_may_have_any_characters() -> None:
     account = Account({name: [Row(row(name, n)) for n in range(4)] for name in ODD})
     for result in read(account):
         assert Counter(r["device_id"] for r in result.records()) == dict.fromkeys(
@@ -238,7 +255,7 @@ def test_devices_may_be_called_anything() -> None:
 
 
 @pytest.mark.parametrize("unknown_device", ["404", "403", "empty"])
-def test_a_device_that_is_removed_amid_the_run_takes_no_other_with_it(
+def test_a_device_that_is_removed_during_the_sync_affects_no_other(
     unknown_device: str,
 ) -> None:
     rows = {
@@ -282,7 +299,7 @@ def test_an_account_without_devices_has_no_rows() -> None:
 
 
 @pytest.mark.parametrize("response_format", FORMATS)
-def test_rows_that_come_late_within_the_lookback_are_in_the_next_run(
+def test_late_arriving_records_within_the_lookback_are_extracted(
     response_format: str,
 ) -> None:
     rows = [Row(row("Wa", 60 * minute)) for minute in range(200)]
@@ -293,7 +310,7 @@ def test_rows_that_come_late_within_the_lookback_are_in_the_next_run(
         }
         first = run(api, **options)
         before = len(api.requests)
-        # New to the device, equal to the letter to an old one, and one beside it.
+        # One at a new instant, one identical to an old one, and one at its instant.
         late = [
             row("Wa", 60 * 150.5),
             row("Wa", 60 * 160),
@@ -316,7 +333,7 @@ def test_rows_that_come_late_within_the_lookback_are_in_the_next_run(
 
 @pytest.mark.parametrize("order", ["ascending", "descending"])
 @pytest.mark.parametrize("tableau_form", ["object", "bare-array"])
-def test_rows_inserted_while_their_range_is_paged_cost_no_other_and_invent_none(
+def test_records_inserted_while_a_window_is_read_lose_and_invent_nothing(
     order: str, tableau_form: str
 ) -> None:
     def read_growing(after: int) -> None:
@@ -333,7 +350,7 @@ def test_rows_inserted_while_their_range_is_paged_cost_no_other_and_invent_none(
         ) as api:
             table = Table()
             options: dict[str, Any] = {
-                "constants": {"reader.MAX_PAGES": 20},
+                "constants": {"api.pagination.MAX_PAGES": 20},
                 "concurrency": 2,
             }
             first = run(api, response_format="tableau", **options)
