@@ -184,29 +184,34 @@ class BulkStream(Stream):
         batch_config: BatchConfig,
         context: Context | None = None,
     ) -> Iterable[tuple[BaseBatchFileEncoding, list[str]]]:
-        if (
-            not self._emits_unmodified_records
-            or batch_config.encoding.format != "jsonl"
-        ):
+        if batch_config.encoding.format != "jsonl":
             yield from super().get_batches(batch_config, context)
             return
-        contexts = self._contexts(context)
         prefix = (
             f"{batch_config.storage.prefix or ''}{self.tap_name}--{self.name}-{uuid4()}"
         )
         lines, count, files = bytearray(), 0, 0
+        for block, length in chain(self._lines(context), [(b"", 0)]):
+            if count >= batch_config.batch_size or (count and not length):
+                files += 1
+                yield (
+                    batch_config.encoding,
+                    [_write_batch(lines, batch_config, f"{prefix}-{files}.json")],
+                )
+                lines, count = bytearray(), 0
+            lines += block
+            count += length
+
+    def _lines(self, context: Context | None) -> Iterator[tuple[bytes, int]]:
+        """Encode records as JSON lines; yield blocks, and how many records they hold."""
+        if not self._emits_unmodified_records:
+            for record in self._sync_records(context, write_messages=False):
+                yield encoder.encode(record) + b"\n", 1
+            return
+        contexts = self._contexts(context)
         with self.reading_ahead(contexts):
-            for page, ids in chain(self._counted_pages(contexts), [(None, [])]):
-                if count >= batch_config.batch_size or (page is None and count):
-                    files += 1
-                    yield (
-                        batch_config.encoding,
-                        [_write_batch(lines, batch_config, f"{prefix}-{files}.json")],
-                    )
-                    lines, count = bytearray(), 0
-                if page is not None:
-                    lines += encoder.encode_lines(list(records(page, ids)))
-                    count += len(page)
+            for page, ids in self._counted_pages(contexts):
+                yield encoder.encode_lines(list(records(page, ids))), len(ids)
 
     def _contexts(self, context: Context | None) -> Sequence[Mapping[str, Any]]:
         return [context] if context else self.partitions or []

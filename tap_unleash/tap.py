@@ -56,12 +56,32 @@ class _CatalogMetadata(msgspec.Struct):
 
 class _CatalogEntry(msgspec.Struct):
     tap_stream_id: str
+    stream: str | None = None
     schema: dict[str, Any] = {}
     metadata: list[_CatalogMetadata] = []
 
 
 class _Catalog(msgspec.Struct):
     streams: list[_CatalogEntry] = []
+
+    def check(self) -> None:
+        """Check what the SDK relies on.
+
+        Raises:
+            ValueError: If a stream is renamed, or lacks its replication key.
+        """
+        for entry in self.streams:
+            name = entry.tap_stream_id
+            if entry.stream not in {None, name}:
+                msg = (
+                    f"stream '{name}' has the name '{entry.stream}'. Rename it with "
+                    "'__alias__' in 'stream_maps' instead."
+                )
+                raise ValueError(msg)
+            fields = entry.schema.get("properties", {})
+            if name == streams.Analytics.name and "timestamp" not in fields:
+                msg = f"the schema of stream '{name}' lacks the field 'timestamp'."
+                raise ValueError(msg)
 
 
 class _Context(msgspec.Struct):
@@ -311,7 +331,9 @@ class TapUnleash(Tap):
         try:
             config = super().cb_config(*args)
         except (OSError, ValueError, TypeError) as error:
-            msg = f"Cannot read the config file: {error}"
+            known = isinstance(error, OSError | json.JSONDecodeError)
+            reason = str(error) if known else "it is not a JSON object."
+            msg = f"Cannot read the config file: {reason}"
             raise InvalidConfiguration(msg) from None
         return config
 
@@ -358,7 +380,9 @@ def _read(file: TextIO, name: str, form: type) -> str:
             message = json.loads(text)
             if isinstance(message, dict) and message.get("type") == "STATE":
                 text = json.dumps(message.get("value"))
-        msgspec.json.decode(text, type=form)
+        content: object = msgspec.json.decode(text, type=form)
+        if isinstance(content, _Catalog):
+            content.check()
     except (msgspec.MsgspecError, ValueError) as error:
         msg = f"Cannot read the {name} file: {error}"
         raise FatalError(msg) from None

@@ -244,10 +244,10 @@ class UnleashClient:
         # Set directly, because requests would decode the dots of an ID of `..`.
         request.url = "/".join([self._url, *(_quote(str(part)) for part in path)])
         attempts = 0
-        retry = False
+        retry = alone = False
         while True:
             try:
-                with self.limiter.request(retry=retry) as permit:
+                with self.limiter.request(retry=retry, alone=alone) as permit:
                     response, body = self._send(request)
                     if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
                         self.limiter.accepted(permit)
@@ -264,9 +264,7 @@ class UnleashClient:
             attempts += 1
             if failure.overload:
                 self.limiter.overloaded()
-            if splittable and (
-                failure.too_large or (failure.overload and permit.alone)
-            ):
+            if splittable and (failure.too_large or (failure.overload and alone)):
                 raise WindowTooLarge(_final(failure, attempts)) from failure
             if attempts >= MAX_ATTEMPTS:
                 raise failure.error(_final(failure, attempts)) from failure
@@ -280,7 +278,8 @@ class UnleashClient:
                 wait,
             )
             self.limiter.wait(wait)
-            retry = failure.overload
+            # Alone, to tell a time range that is too long from too many requests.
+            retry = alone = failure.overload and attempts == 1
 
     def _send(
         self, request: requests.PreparedRequest

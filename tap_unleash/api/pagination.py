@@ -82,6 +82,7 @@ class TotalPagesPaginator:
         self.pages: list[Page] | None = None
         self._longest_page = longest_page
         self._seen: list[Page] = []
+        self._divided: set[int] = set()
         self._received: dict[PageRequest, Page] = {}
         self._reading = self._read_until_consistent()
         self._round = next(self._reading)
@@ -146,11 +147,10 @@ class TotalPagesPaginator:
                 raise self._too_large(ceil(total / _most_pages(first) / TARGET_FILL))
         middle = yield from self._get(range(2, total))
         pages = self._seen = [first, *middle, *([last] if total > 1 else [])]
-        # Of two pages, the second was read after the first: that one alone can be outdated.
-        ends = [1] if total <= 2 else [1, total]  # noqa: PLR2004
         shared = _on_several_pages(pages)
         unsettled = _on_two_pages(pages, shared)
         settled: dict[int, list[Page]] = {}
+        self._divided = set()
         while True:
             if len(unsettled) >= total:
                 # Sorted pages have at most one such instant at each seam.
@@ -159,14 +159,19 @@ class TotalPagesPaginator:
                 )
                 raise self._inconsistent(msg)
             settled |= yield from self._settle(unsettled - settled.keys())
-            again = yield from self._get([*ends, *beyond])
+            # Of two pages, the second was read after the first: that one alone can be outdated.
+            ends = [1] if total <= 2 - len(beyond) and not self._divided else [1, total]
+            # The first page comes last. If it shows that no rows expired, the number of rows on
+            # the last page shows that none was inserted.
+            others = yield from self._get([*ends[1:], *beyond])
+            again = [*(yield from self._get([1])), *others]
             if any(
                 page.total != first.total for page in [*pages, *again[: len(ends)]]
             ) or (beyond and len(again[-1]) and _different(again[-1], pages[-1])):
                 raise WindowChanged
             for number, page in zip(ends, again, strict=False):
                 different = _different(pages[number - 1], page)
-                if not different <= shared or (
+                if not different <= shared - self._divided or (
                     _counts([page], different)
                     != _counts([pages[number - 1]], different)
                 ):
@@ -202,7 +207,7 @@ class TotalPagesPaginator:
         all rows of the instant, they are exact.
         """
         counts = _counts(self._seen, instants)
-        found = _most_on_one_page(self._seen, instants)
+        found: dict[int, Located] = {at: {} for at in instants}
         settled: dict[int, list[Page]] = {}
         for seconds in range(MAX_READS_PER_INSTANT):
             pending = {
@@ -225,6 +230,7 @@ class TotalPagesPaginator:
                 if len([page for page in pages if len(page)]) == 1:
                     found[at] = here
                 else:
+                    self._divided.add(at)
                     found[at] |= {
                         key: rows
                         for key, rows in here.items()
@@ -278,11 +284,9 @@ def _missing(pages: list[Page]) -> Iterable[int]:
         return [1]
     if (total := pages[0].total) is not None:
         return range(len(pages) + 1, total + 1)
-    ended = not len(pages[-1])
     if len(pages) > 1 and not _different(*pages[-2:]):
-        pages.pop()  # the last page again
-        ended = True
-    return [] if ended else [len(pages) + 1]
+        pages[-1] = empty_page()  # the last page again
+    return [len(pages) + 1] if len(pages[-1]) else []
 
 
 def _on_several_pages(pages: list[Page]) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tap_unleash.api.errors import (
     FatalError,
@@ -35,13 +35,36 @@ class _Range:
 
     Attributes:
         window: The whole range.
-        longest: Longest window to request, in milliseconds, if known.
-        rejected: Shortest window that the API could not answer.
+        longest: Longest window to request, in milliseconds, if limited.
+        accepted: Longest window that was answered since the last that was not.
+        patience: How many windows must be answered before a longer one is tried.
+        streak: How many were.
     """
 
     window: TimeWindow
     longest: int | None
-    rejected: int | None = None
+    accepted: int = 0
+    patience: int = 1
+    streak: int = 0
+
+    def accept(self, duration: int) -> None:
+        """Try a longer window after enough of them were answered."""
+        if self.longest is None or duration < self.longest:
+            return
+        if duration > self.accepted:
+            self.patience = 1
+        self.accepted = duration
+        self.streak += 1
+        if self.streak >= self.patience:
+            self.longest, self.streak = 2 * duration, 0
+
+    def reject(self, duration: int) -> None:
+        """Try a shorter window; if a longer one was tried in vain, be more patient."""
+        if self.longest is not None and duration > self.longest:
+            return  # another window was rejected meanwhile
+        self.longest, self.streak = max(duration // 2, 1), 0
+        if self.accepted:
+            self.patience *= 2
 
 
 @dataclass(eq=False)
@@ -84,14 +107,15 @@ class Prefetcher:
 
     def __init__(
         self,
-        fetch: Callable[[TimeWindow, int], Page],
+        fetch: Callable[[TimeWindow, int, bool], Page],
         concurrency: int,
         ranges: Iterable[TimeWindow] = (),
     ) -> None:
         """Start without any thread.
 
         Args:
-            fetch: Requests a page of a window; it is called by several threads.
+            fetch: Requests a page; it is called, by several threads, with the window, the
+                page number, and whether a shorter window can be requested instead.
             concurrency: Number of threads.
             ranges: The ranges that `read` will be called with, to read them ahead.
         """
@@ -242,7 +266,7 @@ class Prefetcher:
         """Request a page; find out whether a failure is due to the length of the window."""
         window, number = request
         try:
-            return self._fetch(window, number)
+            return self._fetch(window, number, window.splittable)
         except RequestRejected as error:
             if number > 1 and error.status in {400, 404, 422}:
                 return None  # there is no such page, or no longer
@@ -251,9 +275,9 @@ class Prefetcher:
             failure: UnleashError = error
         except WindowTooLarge as error:
             failure = error
-        if window.end - window.start > SECOND:
+        if window.duration > SECOND:
             try:
-                self._fetch(window.minimal, 1)
+                self._fetch(window.minimal, 1, False)  # noqa: FBT003 - not splittable
             except RequestRejected:
                 raise failure from None
         raise WindowTooLarge(str(failure)) from failure
@@ -266,42 +290,35 @@ class Prefetcher:
         error: Exception | None,
     ) -> None:
         """Take the outcome of a request; the lock is held."""
-        if task not in self._tasks or task.paginator is None or task.error:
+        if task not in self._tasks or task.error:
             return
         if request.window != task.window and isinstance(error, WindowTooLarge):
             error = UnleashError(str(error))
-        if error is None:
-            if page is not None:
-                self._longest_page = max(self._longest_page, len(page))
-            if request == (task.window, 1):
-                self._accept(task)
-            # The paginator may ask for a page again, to see whether it is still the same.
-            task.sent.discard(request)
-            try:
-                task.paginator.receive({request: page})
-            except Exception as failure:  # noqa: BLE001 - raised where the page is awaited
-                error = failure
+        error = error or self._receive(task, request, page)
         if isinstance(error, WindowTooLarge):
-            self._replace(task, error.windows or self._shorten(task))
+            if not error.windows:
+                task.range.reject(task.window.duration)
+            self._replace(task, error.windows or [task.window])
         elif isinstance(error, UnleashError) and not isinstance(error, FatalError):
             task.error = error
         elif error:
             self._fatal = error
 
-    def _accept(self, task: _Task) -> None:
-        duration = task.window.end - task.window.start
-        limits = task.range
-        if limits.longest is not None and duration >= limits.longest:
-            self._accepted = duration
-            if limits.rejected is None or 2 * duration < limits.rejected:
-                limits.longest = 2 * duration
-
-    def _shorten(self, task: _Task) -> Sequence[TimeWindow]:
-        """Limit the windows of the device after the API could not answer one."""
-        duration = task.window.end - task.window.start
-        task.range.rejected = duration
-        task.range.longest = min(task.range.longest or duration, max(duration // 2, 1))
-        return [task.window]
+    def _receive(
+        self, task: _Task, request: PageRequest, page: Page | None
+    ) -> Exception | None:
+        if page is not None:
+            self._longest_page = max(self._longest_page, len(page))
+        if request == (task.window, 1):
+            task.range.accept(task.window.duration)
+            self._accepted = task.range.accepted or self._accepted
+        # The paginator may ask for a page again, to see whether it is still the same.
+        task.sent.discard(request)
+        try:
+            cast("TotalPagesPaginator", task.paginator).receive({request: page})
+        except Exception as failure:  # noqa: BLE001 - raised where the pages are awaited
+            return failure
+        return None
 
     def _replace(self, task: _Task, windows: Sequence[TimeWindow]) -> None:
         place = self._tasks.index(task)

@@ -30,7 +30,7 @@ class Permit:
 
     Attributes:
         started: When it was given, by the limiter's clock.
-        alone: Whether no other request was in flight at any time since.
+        alone: Whether no other request may be sent meanwhile.
     """
 
     started: float
@@ -74,11 +74,12 @@ class AdaptiveRateLimiter:
         self._last_accepted = 0
 
     @contextmanager
-    def request(self, *, retry: bool = False) -> Iterator[Permit]:
+    def request(self, *, retry: bool = False, alone: bool = False) -> Iterator[Permit]:
         """Wait for permission to send a request.
 
         Args:
             retry: Whether it failed before; then it is sent before the others.
+            alone: Whether to send it while no other request is in flight.
 
         Yields:
             The permit, valid until the block ends.
@@ -99,7 +100,7 @@ class AdaptiveRateLimiter:
                     turn.wait()
                 elif wait > 0:
                     turn.wait(wait)
-                elif len(self._permits) >= (1 if self._pauses else int(self._limit)):
+                elif len(self._permits) >= self._allowed(alone=alone):
                     turn.wait()
                 else:
                     break
@@ -107,9 +108,7 @@ class AdaptiveRateLimiter:
             self._notify_next()
             if self._closed:
                 raise Cancelled
-            permit = Permit(self._clock(), alone=not self._permits)
-            for other in self._permits:
-                other.alone = False
+            permit = Permit(self._clock(), alone=alone)
             self._permits.add(permit)
             self._resume_at = permit.started + self._interval
         try:
@@ -119,6 +118,12 @@ class AdaptiveRateLimiter:
                 self._permits.remove(permit)
                 self._idle_since = self._clock()
                 self._notify_next()
+
+    def _allowed(self, *, alone: bool) -> int:
+        """Return below how many requests in flight the next one may be sent."""
+        if any(permit.alone for permit in self._permits):
+            return 0
+        return 1 if alone or self._pauses else int(self._limit)
 
     def _notify_next(self) -> None:
         if self._queue:

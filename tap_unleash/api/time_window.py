@@ -52,9 +52,14 @@ class TimeWindow:
         return max(self.start - 1, EARLIEST), min(self.end, LATEST)
 
     @property
+    def duration(self) -> int:
+        """Milliseconds from start to end."""
+        return self.end - self.start
+
+    @property
     def splittable(self) -> bool:
         """Whether it is longer than a millisecond, the resolution of the bounds."""
-        return self.end - self.start > 1
+        return self.duration > 1
 
     @property
     def minimal(self) -> TimeWindow:
@@ -80,7 +85,7 @@ class TimeWindow:
         Returns:
             The two windows.
         """
-        return self.limited_to((self.end - self.start) // 2)
+        return self.limited_to(self.duration // 2)
 
     def split(
         self, parts: int, instants: Iterable[int], pages: int
@@ -102,7 +107,7 @@ class TimeWindow:
         instants = [i for i in instants if self.start <= i < self.end]
         low, high = min(instants, default=self.start), max(instants, default=self.end)
         step = (high - low) // min(max(parts, 2), MAX_PARTS) + 1
-        unit = DAY if step >= 2 * DAY else SECOND if high - low >= SECOND else 1
+        unit = DAY if step >= 2 * DAY else SECOND if self.duration > SECOND else 1
         step = -(-step // unit) * unit
         low_seam = low // unit * unit
         points = range(low_seam + step, high + 1, step)
