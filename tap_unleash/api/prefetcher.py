@@ -62,9 +62,10 @@ class _Range:
         """Try a shorter window; if a longer one was tried in vain, be more patient."""
         if self.longest is not None and duration > self.longest:
             return  # another window was rejected meanwhile
-        self.longest, self.streak = max(duration // 2, 1), 0
-        if self.accepted:
+        if 0 < self.accepted < duration:
             self.patience *= 2
+        self.longest, self.streak = max(duration // 2, 1), 0
+        self.accepted = min(self.accepted, self.longest)
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ import msgspec
 from tap_unleash.api.page import sortable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tap_unleash.api.page import Page
 
@@ -46,17 +46,26 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
     Yields:
         The IDs of each page, row by row.
     """
-    shared = _on_several_pages(pages)
-    encoded = [_encode(page) for page in pages]
-    groups: defaultdict[bytes, list[tuple[tuple[bool, float, bytes], int, int]]]
-    groups = defaultdict(list)
-    for number, (page, lines) in enumerate(zip(pages, encoded, strict=True)):
-        for row in _candidates(page, lines, shared):
-            groups[lines[row]].append((_order(page, row), number, row))
-    for line, duplicates in groups.items():
-        for occurrence, (_, number, row) in enumerate(sorted(duplicates)[1:], 1):
-            encoded[number][row] = line[: -len(b"0]")] + b"%d]" % occurrence
-    for lines in encoded:
+    times = Counter(chain.from_iterable(page.instants for page in pages))
+    shared = {stamp for stamp, count in times.items() if count > 1}
+    across = _occurrences(
+        (line, _order(page, row), (number, row))
+        for number, page in enumerate(pages)
+        for row, line in _lines_at(page, shared)
+    )
+    for number, page in enumerate(pages):
+        lines = _encode(page)
+        counts = Counter(lines) if len(set(lines)) < len(lines) else {}
+        within = _occurrences(
+            (line, _order(page, row), (number, row))
+            for row, line in enumerate(lines if counts else ())
+            if counts[line] > 1
+        )
+        # Rows that share their timestamp with another page are numbered across pages.
+        occurrences = within.get(number, {}) | across.get(number, {})
+        for row, occurrence in occurrences.items():
+            if occurrence:
+                lines[row] = lines[row][: -len(b"0]")] + b"%d]" % occurrence
         yield list(map(_hash, lines))
 
 
@@ -67,19 +76,27 @@ def _encode(page: Page) -> list[bytes]:
     return _encoder.encode_lines(list(rows)).split(b"\n")[:-1]
 
 
-def _on_several_pages(pages: Sequence[Page]) -> set[str]:
-    times = Counter(chain.from_iterable(page.instants for page in pages))
-    return {stamp for stamp, count in times.items() if count > 1}
+def _lines_at(page: Page, stamps: set[str]) -> Iterable[tuple[int, bytes]]:
+    """Encode the rows of some timestamps only."""
+    if stamps.isdisjoint(page.instants):
+        return ()
+    column = page.columns["timestamp"]
+    rows = [row for row, stamp in enumerate(column) if stamp in stamps]
+    return zip(rows, _encode(page.take(rows)), strict=True)
 
 
-def _candidates(page: Page, lines: list[bytes], shared: set[str]) -> Iterator[int]:
-    """Return the rows whose identifying values can occur more than once in the window."""
-    times = Counter(lines)
-    if len(times) < len(lines) or not shared.isdisjoint(page.instants):
-        stamps = page.columns["timestamp"]
-        for row, (line, stamp) in enumerate(zip(lines, stamps, strict=True)):
-            if times[line] > 1 or stamp in shared:
-                yield row
+def _occurrences(
+    rows: Iterable[tuple[bytes, tuple[bool, float, bytes], tuple[int, int]]],
+) -> dict[int, dict[int, int]]:
+    """Number the rows that share their identifying values, by page and row."""
+    groups = defaultdict(list)
+    for line, order, place in rows:
+        groups[line].append((order, place))
+    occurrences: defaultdict[int, dict[int, int]] = defaultdict(dict)
+    for duplicates in groups.values():
+        for occurrence, (_, (number, row)) in enumerate(sorted(duplicates)):
+            occurrences[number][row] = occurrence
+    return occurrences
 
 
 def _order(page: Page, row: int) -> tuple[bool, float, bytes]:
