@@ -11,6 +11,7 @@ import pytest
 from mock_api import Account, MockAPI, Row
 from reliability.runs import (
     EVERY_WINDOW,
+    Run,
     Table,
     assert_truth,
     choices,
@@ -81,6 +82,25 @@ def reference() -> Table:
     return table
 
 
+def assert_never_wrong(result: Run, complete: Table) -> dict[str, str]:
+    """Check that no record is wrong, and missing only if its device failed.
+
+    Return the errors.
+    """
+    table = Table()
+    table.load(result.messages)
+    assert table.items() <= complete.items()
+    failed = failures(result)
+    bookmarks = result.bookmarks()
+    for record_id, record in complete.items():
+        device_id, timestamp = record["device_id"], record["timestamp"]
+        assert record_id in table or (
+            f"device {device_id!r}" in failed
+            and timestamp > bookmarks.get(device_id, "")
+        )
+    return failed
+
+
 @pytest.mark.parametrize(("bounds", "order"), COMBINATIONS)
 def test_every_interpretation_yields_exactly_the_truth(bounds: str, order: str) -> None:
     number = COMBINATIONS.index((bounds, order))
@@ -132,6 +152,27 @@ def test_page_size_and_concurrency_change_nothing(
     assert table == reference()
 
 
+@pytest.mark.parametrize("rounding", choices("round_bounds")[1:])
+@pytest.mark.parametrize("order", ["ascending", "ties-per-page", "per-page"])
+def test_rounded_bounds_yield_the_truth_or_an_error(order: str, rounding: str) -> None:
+    """Bounds that are rounded to days cannot divide a day of several pages."""
+    for bounds in BOUNDS:
+        for page_size in (72, 200):
+            with MockAPI(
+                account(),
+                page_size=page_size,
+                bounds=bounds,
+                round_bounds=rounding,
+                order=order,
+            ) as api:
+                result = run(api, constants=FEW_PAGES | EVERY_WINDOW)
+            failed = assert_never_wrong(result, reference())
+            if rounding.endswith("day"):
+                assert failed.keys() <= {"device 'Wbusy'"}
+            else:
+                assert not failed
+
+
 TINY = (1, 2, 3, 7)
 
 
@@ -147,21 +188,11 @@ def test_tiny_pages_yield_the_truth_or_an_error(order: str, page_size: int) -> N
     form = ("object", "bare-array")[number % 2]
     with MockAPI(few, page_size=page_size, order=order, tableau_form=form) as api:
         result = run(api, constants=FEW_PAGES | EVERY_WINDOW, response_format="tableau")
-    table = Table()
-    table.load(result.messages)
-    assert len(result.records()) == len(table)
-    assert table.items() <= complete.items()
-    failed = failures(result)
+    assert len({r["record_id"] for r in result.records()}) == len(result.records())
+    failed = assert_never_wrong(result, complete)
     # Three rows share an instant of Wbusy, and eight one of Wties.
     assert "device 'Wsparse'" not in failed
     assert page_size < 3 or "device 'Wbusy'" not in failed
-    bookmarks = result.bookmarks()
-    for record_id, record in complete.items():
-        device_id, timestamp = record["device_id"], record["timestamp"]
-        assert record_id in table or (
-            f"device {device_id!r}" in failed
-            and timestamp > bookmarks.get(device_id, "")
-        )
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)
