@@ -138,7 +138,7 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     reasons = []
     known = schema["properties"]
     for error in Draft7Validator(schema).iter_errors(dict(settings)):
-        setting = error.path[0] if error.path else None
+        setting = ".".join(map(str, error.path)) or None
         if error.validator == "required":
             missing = next(
                 name for name in error.validator_value if name not in settings

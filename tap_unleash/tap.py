@@ -25,7 +25,7 @@ from tap_unleash import streams
 from tap_unleash.api.client import API_URL, UnleashClient
 from tap_unleash.api.errors import FatalError, UnleashError
 from tap_unleash.config import Config, InvalidConfiguration, explain
-from tap_unleash.writer import BufferedWriter
+from tap_unleash.writer import BufferedWriter, output_error
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -299,7 +299,7 @@ class TapUnleash(Tap):
             more = ", …" if len(self.failures) > MAX_NAMES else ""
             msg = (
                 f"Sync incomplete: {len(self.failures)} failed ({names}{more}); the errors "
-                "are above. The next sync resumes them from their bookmarks."
+                "are above. The next sync tries them again."
             )
             raise SyncIncomplete(msg)
 
@@ -311,6 +311,13 @@ class TapUnleash(Tap):
             streams.Sessions(self),
             streams.Analytics(self),
         ]
+
+    @override
+    def run_discovery(self) -> str:
+        try:
+            return super().run_discovery()
+        except OSError as error:
+            raise output_error(error) from None
 
     @override
     @classmethod

@@ -81,12 +81,7 @@ class BufferedWriter(MsgSpecWriter):
                     written += _once_writable(partial(out.write, rest)) or 0
             _once_writable(out.flush)
         except OSError as error:
-            # The interpreter flushes stdout at exit and would report the error again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            msg = f"Cannot write to standard output: {error.strerror}."
-            if isinstance(error, BrokenPipeError):
-                msg = "Output pipe closed: the target exited. See the target's log."
-            raise FatalError(msg) from None
+            raise output_error(error) from None
 
     def when_idle(self, action: Callable[[], None]) -> None:
         """Run an action from a signal handler, but not during a write.
@@ -98,6 +93,24 @@ class BufferedWriter(MsgSpecWriter):
             self._when_idle = action
         else:
             action()
+
+
+def output_error(error: OSError) -> FatalError:
+    """Give standard output up.
+
+    Args:
+        error: Why it cannot be written.
+
+    Returns:
+        The error to raise.
+    """
+    # The interpreter flushes stdout at exit and would report the error again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        msg = "Output pipe closed: the target exited. See the target's log."
+    else:
+        msg = f"Cannot write to standard output: {error.strerror}."
+    return FatalError(msg)
 
 
 def _once_writable(write: Callable[[], int | None]) -> int | None:

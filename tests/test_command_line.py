@@ -303,6 +303,19 @@ def test_a_stdout_that_takes_nothing_is_reported(api: MockAPI, target: str) -> N
     assert "tandard output" in line
 
 
+def test_a_catalog_that_cannot_be_written_is_reported() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "tap_unleash", "--discover"],
+            env=os.environ | {"LOGLEVEL": "ERROR"},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    line = assert_one_line(Run(done.returncode, b"", done.stderr.decode()))
+    assert "Cannot write to standard output" in line
+
+
 def test_a_batch_folder_that_cannot_be_written_is_reported(api: MockAPI) -> None:
     batch_config = {
         "encoding": {"format": "jsonl", "compression": "none"},

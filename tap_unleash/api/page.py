@@ -94,6 +94,25 @@ class Page:
             {stamp: self.instants[stamp] for stamp in (stamps[i] for i in rows)},
         )
 
+    def rows_of(self, stamps: Iterable[str]) -> list[int]:
+        """Find rows by their timestamp.
+
+        Args:
+            stamps: Timestamps that occur in the page.
+
+        Returns:
+            The indices of their rows.
+        """
+        column = self.columns["timestamp"]
+        rows: list[int] = []
+        for stamp in stamps:
+            first, count = column.index(stamp), column.count(stamp)
+            if column[first : first + count].count(stamp) == count:  # faster if sorted
+                rows += range(first, first + count)
+            else:
+                rows += [row for row, other in enumerate(column) if other == stamp]
+        return rows
+
     def without(self, instants: Container[int]) -> Page:
         """Return the page without the rows of some instants.
 
@@ -103,11 +122,11 @@ class Page:
         Returns:
             The page.
         """
-        stamps = {stamp for stamp, at in self.instants.items() if at in instants}
-        if not stamps:
+        stamps = [stamp for stamp, at in self.instants.items() if at in instants]
+        dropped = set(self.rows_of(stamps))
+        if not dropped:
             return self
-        column = self.columns["timestamp"]
-        return self.take([row for row, s in enumerate(column) if s not in stamps])
+        return self.take([row for row in range(len(self)) if row not in dropped])
 
     def rows_at(self, instants: set[int]) -> Iterator[tuple[int, int, Hashable]]:
         """Find rows by their time, with a key that only identical rows share.
@@ -118,12 +137,12 @@ class Page:
         Yields:
             The instant, the index and the key of each of these rows.
         """
-        stamps = {s: at for s, at in self.instants.items() if at in instants}
         columns = tuple(self.columns.values())
-        for row, stamp in enumerate(self.columns["timestamp"] if stamps else ()):
-            if stamp in stamps:
-                values = tuple(column[row] for column in columns)
-                yield stamps[stamp], row, (values, sortable(self.extras[row]))
+        for stamp, at in self.instants.items():
+            if at in instants:
+                for row in self.rows_of([stamp]):
+                    values = tuple(column[row] for column in columns)
+                    yield at, row, (values, sortable(self.extras[row]))
 
 
 def sortable(extra: dict[str, Any] | None) -> bytes:

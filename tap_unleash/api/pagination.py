@@ -44,6 +44,9 @@ MAX_READS_PER_INSTANT = 6
 see its identical rows on one page."""
 
 
+_ENDLESS = "came on pages that do not end. Report it to Unleash live."
+
+
 class PageRequest(NamedTuple):
     """A page of a time window."""
 
@@ -112,6 +115,9 @@ class TotalPagesPaginator:
                 self._round = self._reading.send(received)
             except StopIteration as stop:
                 self._round = []
+                known = self.window.known
+                if known and not any(known in p.instants.values() for p in stop.value):
+                    raise self._not_divisible() from None
                 self.pages = self.window.drop_overlap(stop.value)
 
     def _read_until_consistent(self) -> Requests[list[Page]]:
@@ -193,11 +199,12 @@ class TotalPagesPaginator:
             if not _different(pages[-1], page):
                 if len(page) < self._longest_page:
                     return len(pages)  # it is the last page again
-                msg = "came on pages that do not end. Report it to Unleash live."
-                raise self._inconsistent(msg)
+                raise self._inconsistent(_ENDLESS)
             pages.append(page)
-            if len(pages) > _most_pages(first) and self.window.splittable:
-                raise self._too_large(2)
+            if len(pages) > _most_pages(first):
+                if self.window.splittable:
+                    raise self._too_large(2)
+                raise self._inconsistent(_ENDLESS)
 
     def _settle(self, instants: set[int]) -> Requests[dict[int, list[Page]]]:
         """Read instants alone that have identical rows on two pages.
@@ -264,14 +271,17 @@ class TotalPagesPaginator:
             and pages >= window.parent_pages
             and not all(low <= at <= high for at in instants)
         ):
-            msg = (
-                f"Data of device {window.device_id!r} at {format_timestamp(window.start)} "
-                "cannot be requested in smaller parts: the API returns the same records "
-                "for a shorter time range. Report it to Unleash live."
-            )
-            return UnleashError(msg)
+            return self._not_divisible()
         windows = window.split(parts, instants, pages)
         return WindowTooLarge(f"{len(windows)} windows instead of one", windows)
+
+    def _not_divisible(self) -> UnleashError:
+        msg = (
+            f"Data of device {self.window.device_id!r} at "
+            f"{format_timestamp(self.window.start)} cannot be requested in smaller parts: "
+            "the API rounds the bounds of a time range. Report it to Unleash live."
+        )
+        return UnleashError(msg)
 
 
 def _most_pages(first: Page) -> int:
@@ -284,6 +294,8 @@ def _missing(pages: list[Page]) -> Iterable[int]:
         return [1]
     if (total := pages[0].total) is not None:
         return range(len(pages) + 1, total + 1)
+    if len(pages) > MAX_PAGES:
+        raise WindowChanged
     if len(pages) > 1 and not _different(*pages[-2:]):
         pages[-1] = empty_page()  # the last page again
     return [len(pages) + 1] if len(pages[-1]) else []

@@ -185,7 +185,7 @@ class Prefetcher:
                 self._threads.append(thread)
         except RuntimeError as error:
             if not self._threads:
-                msg = f"Cannot start a thread ({error}). Raise the limit of processes."
+                msg = f"Cannot start a thread ({error}). Raise the process limit (ulimit -u)."
                 raise FatalError(msg) from error
 
     def _task(self, window: TimeWindow) -> _Task:

@@ -55,10 +55,11 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
     )
     for number, page in enumerate(pages):
         lines = _encode(page)
-        counts = Counter(lines) if len(set(lines)) < len(lines) else {}
+        counts = Counter(lines)
+        duplicates = len(counts) < len(lines)
         within = _occurrences(
             (line, _order(page, row), (number, row))
-            for row, line in enumerate(lines if counts else ())
+            for row, line in enumerate(lines if duplicates else ())
             if counts[line] > 1
         )
         # Rows that share their timestamp with another page are numbered across pages.
@@ -78,10 +79,7 @@ def _encode(page: Page) -> list[bytes]:
 
 def _lines_at(page: Page, stamps: set[str]) -> Iterable[tuple[int, bytes]]:
     """Encode the rows of some timestamps only."""
-    if stamps.isdisjoint(page.instants):
-        return ()
-    column = page.columns["timestamp"]
-    rows = [row for row, stamp in enumerate(column) if stamp in stamps]
+    rows = page.rows_of(stamps & page.instants.keys())
     return zip(rows, _encode(page.take(rows)), strict=True)
 
 

@@ -37,6 +37,7 @@ class TimeWindow:
         first: Whether it begins the range that is read of the device.
         last: Whether it ends that range.
         parent_pages: Number of pages of the window that this one was split from.
+        known: An instant within it that has rows, if it was split from a second.
     """
 
     device_id: str
@@ -45,6 +46,7 @@ class TimeWindow:
     first: bool = True
     last: bool = True
     parent_pages: int | None = None
+    known: int | None = None
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -60,6 +62,17 @@ class TimeWindow:
     def splittable(self) -> bool:
         """Whether it is longer than a millisecond, the resolution of the bounds."""
         return self.duration > 1
+
+    def contains(self, instant: int) -> bool:
+        """Tell whether an instant is in the window.
+
+        Args:
+            instant: The instant.
+
+        Returns:
+            Whether it is.
+        """
+        return self.start <= instant < self.end
 
     @property
     def minimal(self) -> TimeWindow:
@@ -104,7 +117,7 @@ class TimeWindow:
         Returns:
             The windows, which together are this one.
         """
-        instants = [i for i in instants if self.start <= i < self.end]
+        instants = [*filter(self.contains, instants)]
         low, high = min(instants, default=self.start), max(instants, default=self.end)
         step = (high - low) // min(max(parts, 2), MAX_PARTS) + 1
         unit = DAY if step >= 2 * DAY else SECOND if self.duration > SECOND else 1
@@ -116,7 +129,16 @@ class TimeWindow:
             windows = self._at([low_seam, high // unit * unit + unit])
         if len(windows) == 1:
             windows = self.bisect()
-        return [replace(window, parent_pages=pages) for window in windows]
+        return [
+            replace(
+                window,
+                parent_pages=pages,
+                known=max(filter(window.contains, instants), default=None)
+                if unit == 1
+                else None,
+            )
+            for window in windows
+        ]
 
     def limited_to(self, duration: int) -> list[TimeWindow]:
         """Split off a window of limited duration.
