@@ -150,6 +150,7 @@ def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
         "response_format": "size_optimized",
         "concurrency": 4,
         "request_timeout": 60,
+        "emit_activate_version_messages": False,
     }
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import partial
 from hashlib import blake2b
-from itertools import chain, repeat
-from typing import TYPE_CHECKING
+from itertools import chain, count, repeat
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from tap_unleash.api.page import sortable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tap_unleash.api.page import Page
+
+T = TypeVar("T")
 
 IDENTIFYING = (
     "device_id",
@@ -47,27 +50,45 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
         The IDs of each page, row by row.
     """
     times = Counter(chain.from_iterable(page.instants for page in pages))
-    shared = {stamp for stamp, count in times.items() if count > 1}
-    across = _occurrences(
-        (line, _order(page, row), (number, row))
-        for number, page in enumerate(pages)
-        for row, line in _lines_at(page, shared)
-    )
-    for number, page in enumerate(pages):
+    across = _across_pages(pages, {stamp for stamp, n in times.items() if n > 1})
+    for page, shared_rows in zip(pages, across, strict=True):
         lines = _encode(page)
-        counts = Counter(lines)
-        duplicates = len(counts) < len(lines)
-        within = _occurrences(
-            (line, _order(page, row), (number, row))
-            for row, line in enumerate(lines if duplicates else ())
-            if counts[line] > 1
-        )
-        # Rows that share their timestamp with another page are numbered across pages.
-        occurrences = within.get(number, {}) | across.get(number, {})
+        counts, occurrences = Counter(lines), shared_rows
+        if len(counts) < len(lines):
+            rows = [row for row, line in enumerate(lines) if counts[line] > 1]
+            values = page.columns["count"]
+            plain = None not in values and not any(page.extras)
+            order = values.__getitem__ if plain else partial(_order, page)
+            within = dict(_number(rows, lines.__getitem__, order))
+            # Rows that share their timestamp with another page are numbered across pages.
+            occurrences = within | shared_rows
         for row, occurrence in occurrences.items():
             if occurrence:
                 lines[row] = lines[row][: -len(b"0]")] + b"%d]" % occurrence
         yield list(map(_hash, lines))
+
+
+def _across_pages(pages: Sequence[Page], shared: set[str]) -> list[dict[int, int]]:
+    """Return, for each page, the occurrence indices of the rows of shared timestamps."""
+    lines = {
+        (number, row): line
+        for number, page in enumerate(pages)
+        for row, line in _lines_at(page, shared)
+    }
+    occurrences: list[dict[int, int]] = [{} for _ in pages]
+    order = {place: _order(pages[place[0]], place[1]) for place in lines}
+    for (number, row), n in _number(lines, lines.__getitem__, order.__getitem__):
+        occurrences[number][row] = n
+    return occurrences
+
+
+def _number(
+    places: Iterable[T], line_of: Callable[[T], bytes], order_of: Callable[[T], Any]
+) -> Iterator[tuple[T, int]]:
+    """Number the rows of equal lines, in the given order."""
+    occurrences: defaultdict[bytes, Iterator[int]] = defaultdict(count)
+    for place in sorted(places, key=order_of):
+        yield place, next(occurrences[line_of(place)])
 
 
 def _encode(page: Page) -> list[bytes]:
@@ -83,23 +104,9 @@ def _lines_at(page: Page, stamps: set[str]) -> Iterable[tuple[int, bytes]]:
     return zip(rows, _encode(page.take(rows)), strict=True)
 
 
-def _occurrences(
-    rows: Iterable[tuple[bytes, tuple[bool, float, bytes], tuple[int, int]]],
-) -> dict[int, dict[int, int]]:
-    """Number the rows that share their identifying values, by page and row."""
-    groups = defaultdict(list)
-    for line, order, place in rows:
-        groups[line].append((order, place))
-    occurrences: defaultdict[int, dict[int, int]] = defaultdict(dict)
-    for duplicates in groups.values():
-        for occurrence, (_, (number, row)) in enumerate(sorted(duplicates)):
-            occurrences[number][row] = occurrence
-    return occurrences
-
-
 def _order(page: Page, row: int) -> tuple[bool, float, bytes]:
-    count = page.columns["count"][row]
-    return count is None, count or 0, sortable(page.extras[row])
+    value = page.columns["count"][row]
+    return value is None, value or 0, sortable(page.extras[row])
 
 
 def _hash(line: bytes) -> str:
