@@ -145,16 +145,21 @@ def test_a_throttle_slows_all_requests_and_they_recover() -> None:
 
 
 def test_an_outage_is_not_mistaken_for_a_rate_limit() -> None:
-    down = Fault(kind="status_503", where="analytics", until=3)
-    throttle = Fault(kind="status_429", where="analytics", start=14, until=14)
+    # A rate is estimated from the time between two pauses.
+    faults = [
+        Fault(kind="status_429", where="analytics", start=4, until=4),
+        Fault(kind="status_503", where="analytics", start=6, until=8),
+        Fault(kind="status_429", where="analytics", start=20, until=20),
+    ]
     account = Account.generate(devices=1, rows=400)
-    with MockAPI(account, page_size=10, faults=[down, throttle]) as api:
+    with MockAPI(account, page_size=10, faults=faults) as api:
         constants = {"api.rate_limiter.MAX_PAUSE": 0.02}
         assert_all(api, run(api, concurrency=1, constants=constants))
         starts = [r.started for r in api.requests if r.path.count("/") == 6]
     gaps = [after - before for before, after in pairwise(starts)]
-    assert sum(gaps[:3]) > 3
-    assert median(gaps[14:]) < sum(gaps[:3]) / 13 / 2
+    outage = sum(gaps[5:8])
+    assert outage > 3
+    assert median(gaps[20:]) < outage / 15 / 2
 
 
 def test_nothing_is_left_running_when_the_reader_stops(
