@@ -234,6 +234,7 @@ class Analytics(BulkStream, UnleashStream):
                 self._advance_progress(sum(map(len, pages)), share)
         except UnleashError as error:
             self._isolate_device(context["device_id"], error)
+            self._advance_progress(0, 1)
         else:
             self._unavailable = 0
         finally:

@@ -115,19 +115,27 @@ class TotalPagesPaginator:
                 self._round = self._reading.send(received)
             except StopIteration as stop:
                 self._round = []
-                known = self.window.known
-                if known and not any(known in p.instants.values() for p in stop.value):
-                    raise self._not_divisible() from None
                 self.pages = self.window.drop_overlap(stop.value)
 
     def _read_until_consistent(self) -> Requests[list[Page]]:
         for _ in range(2 if self.window.splittable else MAX_READS):
             try:
-                return (yield from self._read())
-            except WindowChanged:  # noqa: PERF203 - it costs less than a request
+                pages = yield from self._read()
+                yield from self._check_bounds(pages)
+            except WindowChanged:
                 continue
+            return pages
         msg = f"kept changing while it was being read ({MAX_READS} attempts). Retry later."
         raise self._inconsistent(msg, WindowChanged)
+
+    def _check_bounds(self, pages: list[Page]) -> Requests[None]:
+        """Find out whether a known row is missing, or only from this answer."""
+        known = self.window.known
+        if known is not None and not _counts(pages, {known}):
+            wider = self.window.around(known, 1)
+            answers = yield from self._read_alone([wider])
+            if _counts(answers[wider], {known}):
+                raise self._not_divisible()
 
     def _get(self, numbers: Iterable[int]) -> Requests[list[Page]]:
         requests = [PageRequest(self.window, number) for number in numbers]
@@ -165,10 +173,10 @@ class TotalPagesPaginator:
                 )
                 raise self._inconsistent(msg)
             settled |= yield from self._settle(unsettled - settled.keys())
-            # Of two pages, the second was read after the first: that one alone can be outdated.
+            # Of two pages, only the first can be outdated: the second was read after it.
             ends = [1] if total <= 2 - len(beyond) and not self._divided else [1, total]
-            # The first page comes last. If it shows that no rows expired, the number of rows on
-            # the last page shows that none was inserted.
+            # The first page comes last. If it shows that no rows expired, the number of rows
+            # on the last page shows that none was inserted.
             others = yield from self._get([*ends[1:], *beyond])
             again = [*(yield from self._get([1])), *others]
             if any(
@@ -220,15 +228,7 @@ class TotalPagesPaginator:
             pending = {
                 self.window.around(at, seconds): at for at in instants - settled.keys()
             }
-            answers: dict[TimeWindow, list[Page]] = {window: [] for window in pending}
-            while requests := [
-                PageRequest(window, number)
-                for window, pages in answers.items()
-                for number in _missing(pages)
-            ]:
-                received = yield requests
-                for request in requests:
-                    answers[request.window].append(received[request])
+            answers = yield from self._read_alone(pending)
             for window, at in pending.items():
                 pages = answers[window]
                 if _counts(pages, {at})[at] != counts[at]:
@@ -252,6 +252,21 @@ class TotalPagesPaginator:
             "Report it to Unleash live."
         )
         raise self._inconsistent(msg)
+
+    def _read_alone(
+        self, windows: Iterable[TimeWindow]
+    ) -> Requests[dict[TimeWindow, list[Page]]]:
+        """Read windows without finding out whether their pages are consistent."""
+        answers: dict[TimeWindow, list[Page]] = {window: [] for window in windows}
+        while requests := [
+            PageRequest(window, number)
+            for window, pages in answers.items()
+            for number in _missing(pages)
+        ]:
+            received = yield requests
+            for request in requests:
+                answers[request.window].append(received[request])
+        return answers
 
     def _inconsistent(
         self, what: str, error: type[UnleashError] = UnleashError
