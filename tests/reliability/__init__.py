@@ -1,3 +1,3 @@
-"""Nothing lost, nothing doubled, whatever the network, the data and the machine do."""
+"""No record is lost or duplicated, whatever the network, the data and the machine do."""
 
 from __future__ import annotations

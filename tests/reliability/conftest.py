@@ -1,4 +1,4 @@
-"""The marker of the tests that take long."""
+"""The marker of long tests."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "soak: takes long; SOAK says the number of scenarios"
+        "markers", "soak: takes long; SOAK is the number of scenarios"
     )

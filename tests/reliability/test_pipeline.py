@@ -1,4 +1,4 @@
-"""The whole pipe, any part of which dies amid a load: the next clean run mends it."""
+"""A pipeline of which a process is killed: the next run completes the table."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def when_rows_are_there(pipeline: Pipeline, loading: Future[None]) -> None:
 
 
 def kill(name: str) -> Harm:
-    """Kill the program of that name that the test started, but not what started it."""
+    """Kill the program of that name, but not the processes that started it."""
 
     def harm(pipeline: Pipeline, loading: Future[None]) -> None:
         when_rows_are_there(pipeline, loading)
@@ -62,7 +62,7 @@ def kill(name: str) -> Harm:
 
 
 def crash_database(pipeline: Pipeline, loading: Future[None]) -> None:
-    """Kill a server process as it writes: the server breaks all connections and restarts."""
+    """Kill a server process that is writing: the server drops all connections and restarts."""
     writing = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
         "AND state = 'active' AND query ~* '^ *(copy|insert) '"
@@ -81,11 +81,11 @@ def crash_database(pipeline: Pipeline, loading: Future[None]) -> None:
         pytest.param(crash_database, id="database"),
     ],
 )
-def test_what_dies_amid_a_load_costs_no_row(
+def test_a_killed_process_loses_no_record(
     harm: Harm, database: str, tmp_path: Path
 ) -> None:
     account = Account.generate(devices=3, rows=12_000)
-    # The last device is not answered at once, so that the load cannot be over too soon.
+    # The last device stalls, so that the load cannot be complete too soon.
     stall = Fault(
         kind="stall", where=f"/{list(account.devices)[-1]}/", until=1, seconds=40
     )
