@@ -350,7 +350,7 @@ class TapUnleash(Tap):
         for name, form in {"catalog": _Catalog, "state": _State}.items():
             if file := kwargs.get(name):
                 kwargs[name] = StringIO(_read(file, name, form))
-        # Pages are kept until they are emitted: collecting garbage among them is in vain.
+        # Pages are kept until they are emitted, so there is next to no garbage among them.
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         super().invoke(**kwargs)

@@ -69,7 +69,7 @@ class BufferedWriter(MsgSpecWriter):
         self.write(b"", flush=True)
 
     def _flush(self, lines: bytes | bytearray) -> None:
-        # Emptied first: what a closed pipe did not take is not written again.
+        # Emptied first: a write that failed is not tried again.
         gathered, self._buffer = self._buffer, bytearray()
         out = sys.stdout.buffer
         try:

@@ -59,7 +59,7 @@ class _Range:
             self.longest, self.streak = 2 * duration, 0
 
     def reject(self, duration: int) -> None:
-        """Try a shorter window; if a longer one was tried in vain, be more patient."""
+        """Try a shorter window; be more patient if a longer one was just tried."""
         if self.longest is not None and duration > self.longest:
             return  # another window was rejected meanwhile
         if 0 < self.accepted < duration:
