@@ -1,0 +1,3 @@
+"""The pure modules alone."""
+
+from __future__ import annotations
