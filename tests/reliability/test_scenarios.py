@@ -330,14 +330,14 @@ def step(scenario: Scenario, api: MockAPI, kill: float | None, **more: Any) -> i
             lookback = int(options["lookback_minutes"]) * 60_000
             since = _milliseconds(before[name]) - lookback
         rows = [*scenario.devices[name], *scenario.present_late_rows(name)]
-        check_extracted(scenario, api, name, rows, visits[name], since=since)
+        check_extracted(scenario, api, name, rows, visits=visits[name], since=since)
     # A run that ends early can leave records with old and new numbers side by side.
     if len(synced) == len(scenario.names) or not scenario.renumbered:
         check_not_invented(scenario, api)
         for name, bookmark in after.items():
             rows = scenario.devices[name]
             until = _milliseconds(bookmark)
-            check_extracted(scenario, api, name, rows, 0, until=until)
+            check_extracted(scenario, api, name, rows, visits=0, until=until)
     return result.code
 
 
@@ -365,6 +365,7 @@ def check_extracted(  # noqa: PLR0913
     api: MockAPI,
     name: str,
     rows: Iterable[Row],
+    *,
     visits: int,
     since: int = 0,
     until: int = 10**14,
