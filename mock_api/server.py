@@ -153,10 +153,12 @@ class MockAPI:
         ready.set()
         await self._stopping.wait()
         server.close()
-        for connection in list(shared.connections):
-            connection.transport.abort()
-        # Only then do the pending responses see that their clients are gone.
-        await asyncio.sleep(0)
+        # Connections that were accepted before the listener closed can still follow.
+        while shared.connections:
+            for connection in list(shared.connections):
+                connection.transport.abort()
+            # Only then do the pending responses see that their clients are gone.
+            await asyncio.sleep(0)
         for task in list(shared.tasks):
             task.cancel()
         await asyncio.gather(*shared.tasks, return_exceptions=True)
