@@ -279,7 +279,7 @@ class UnleashClient:
             )
             self.limiter.wait(wait)
             # Alone, to tell a time range that is too long from too many requests.
-            retry = alone = failure.overload and attempts == 1
+            retry = alone = failure.overload and (splittable or attempts == 1)
 
     def _send(
         self, request: requests.PreparedRequest
