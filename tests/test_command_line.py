@@ -373,33 +373,3 @@ def test_a_hangup_ends_the_run_with_state(number: signal.Signals) -> None:
     broken = Run(process.returncode, out + rest, err.decode())
     assert (broken.code, broken.err) == (128 + number, "")
     assert broken.messages[-1]["type"] == "STATE"
-
-
-def test_an_ignored_interrupt_stays_ignored() -> None:
-    stalls = Fault(kind="stall", where="/Wb/", until=1, seconds=2)
-    rows = {name: [Row(row(name, n)) for n in range(50)] for name in ("Wa", "Wb")}
-    with MockAPI(Account(rows), page_size=10, faults=(stalls,)) as api:
-        with command(api) as (arguments, env):
-            shell = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *arguments]
-            with subprocess.Popen(
-                shell,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-            ) as process:
-                out = read(process.stdout, 500)  # of the SCHEMA message
-                process.send_signal(signal.SIGINT)
-                rest, err = process.communicate(timeout=LONG)
-        assert_complete(api, Run(process.returncode, out + rest, err.decode()))
-
-
-def test_a_fatal_error_waits_for_no_request_in_flight() -> None:
-    hangs = Fault(kind="hang", where="/Wb/")
-    denied = Fault(kind="redirect", where="/Wc/")
-    rows = {name: [Row(row(name, n)) for n in range(9)] for name in ("Wa", "Wb", "Wc")}
-    with MockAPI(Account(rows), faults=(hangs, denied)) as api:
-        # It would not end within the test's time-out.
-        result = run(api, request_timeout=100_000, timeout=LONG)
-    assert "Unexpected redirect" in assert_one_line(result)
-    assert result.messages[-1]["type"] == "STATE"

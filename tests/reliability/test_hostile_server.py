@@ -17,7 +17,6 @@ from reliability.runs import (
     Run,
     Table,
     assert_truth,
-    at,
     expected,
     row,
     run,
@@ -309,32 +308,3 @@ def test_a_value_nested_too_deeply_is_reported_with_its_place(
     assert "nested too deeply in row 2, page 2 of device 'Wa'" in result.err
     assert {r["device_id"] for r in result.records()} == {"Wb"}
     assert max(asked.values()) == 1
-
-
-def test_a_claim_of_a_billion_pages_costs_little() -> None:
-    account = small()
-    with MockAPI(account, faults=(Fault(kind="string_total", where="/W1/"),)) as api:
-        result = run(api, constants=IMPATIENT)
-    assert result.code == 1
-    assert "'W1'" in result.err
-    assert_truth(
-        table_of(result),
-        expected(r for r in api.truth() if r["device_id"] != "W1"),
-    )
-
-
-def test_an_empty_device_id_does_not_depend_on_other_rows() -> None:
-    rows = [
-        Row({**row("Wa", 0), "device_id": ""}),
-        Row({**row("Wa", 1), "device_id": None}),
-        Row(row("Wa", 2)),
-    ]
-    alone = {}
-    for page_size in (1, 3):
-        with MockAPI(Account({"Wa": rows}), page_size=page_size) as api:
-            records = run(api).records()
-        alone[page_size] = {
-            r["record_id"]: (r["timestamp"], r["device_id"]) for r in records
-        }
-    assert alone[1] == alone[3]
-    assert dict(alone[1].values()) == {at(0): "", at(1): "Wa", at(2): "Wa"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_unleash.streams import shard_of
+from tap_unleash.config import shard_of
 
 if TYPE_CHECKING:
     from mock_api import MockAPI
