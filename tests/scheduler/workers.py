@@ -1,4 +1,4 @@
-"""What workers have done so far."""
+"""The progress of workers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def requests_of_worker(worker: int, api: MockAPI) -> int:
-    """Count the pages that this one of four workers has asked for."""
+    """Count the pages that one of four workers has requested."""
     devices = [path.split("/")[3] for request in api.requests if (path := request.path)]
     return sum(shard_of(name, 4) == worker for name in devices if name.startswith("W"))
