@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from reliability.runs import Table, row, run
+from reliability.runs import Table, at, row, run
 
 from mock_api import Account, MockAPI, Row
 
@@ -140,3 +140,15 @@ def test_ids_do_not_depend_on_the_pages_and_windows(concurrency: int) -> None:
             )
         assert (result.code, result.err) == (0, "")
         assert {r["record_id"]: r for r in result.records()} == expected
+
+
+def test_an_empty_device_id_is_kept_and_a_missing_one_is_that_of_the_request() -> None:
+    sent = {0: "", 1: None, 2: "Wa", 3: "Wother", 4: "", 5: None}
+    rows = [Row({**row("Wa", n), "device_id": name}) for n, name in sent.items()]
+    # A value must not depend on the other rows of its page.
+    tables = [by_id(Account({"Wa": rows}), page_size=size) for size in (1, 2, 3, 6)]
+    assert all(table == tables[0] for table in tables)
+    found = {record["timestamp"]: record["device_id"] for record in tables[0].values()}
+    assert found == {
+        at(second): "Wa" if name is None else name for second, name in sent.items()
+    }
