@@ -307,6 +307,11 @@ class Reading:
         """The requests that may be sent next; none at the end."""
         return [] if self.error or not self.windows else self._paginator.wanted
 
+    @property
+    def most(self) -> dict[Key, int]:
+        """The most copies of each row that the source had since the reading began."""
+        return self._all.high
+
     def answer(
         self, requests: Iterable[PageRequest], change: Callable[[], None] = lambda: None
     ) -> None:
