@@ -1,4 +1,4 @@
-"""The SDK's own tests of a tap, and what the program says without a key or a network."""
+"""The SDK's own tests of a tap, and the commands that need neither key nor network."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TestTap = get_tap_test_class(
 def tap(*args: str) -> str:
     program = Path(sys.executable).with_name("tap-unleash")
     done = subprocess.run(
-        # Where nothing listens, should anything be asked.
+        # Nothing listens there, in case a request is sent.
         [program, *args],
         env={"TAP_UNLEASH_API_URL": "http://127.0.0.1:9/v1", "PATH": ""},
         capture_output=True,
@@ -68,7 +68,7 @@ def tap(*args: str) -> str:
     return done.stdout
 
 
-def test_a_credential_is_tried_with_a_request_a_stream() -> None:
+def test_the_connection_test_sends_one_request_per_stream() -> None:
     with (
         MockAPI(Account.generate(devices=3, rows=2_000)) as api,
         command(api) as (arguments, env),
@@ -110,7 +110,7 @@ def test_every_setting_and_property_is_described() -> None:
 
 
 def test_catalog_is_the_one_that_was_reviewed() -> None:
-    """A change of it changes the tables of users. To accept one, say in CHANGELOG.md why and
-    write it anew: tap-unleash --discover > tests/catalog.json.
+    """A change of the catalog changes the tables of users. To accept one, explain it in
+    CHANGELOG.md, and run `tap-unleash --discover > tests/catalog.json`.
     """
     assert json.loads(tap("--discover")) == json.loads(CATALOG.read_text())

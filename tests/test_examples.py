@@ -1,4 +1,4 @@
-"""The examples: what the pages show is what is tested."""
+"""The pages show the examples that are tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every interpretation of what the documentation leaves open yields exactly the truth."""
+"""Every behavior that the documentation leaves open yields exactly the truth."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def passes(kind: Kind, response_format: str) -> None:
 
 
 def lasts(kind: Kind, stream: str, response_format: str) -> None:
-    """A fault that persists: what was read is kept, and the next sync resumes there."""
+    """A fault that persists: emitted records stay, and the next sync resumes after them."""
     if stream == "analytics" and (kind, response_format) == UNDETECTABLE:
         return
     where = LISTS.get(stream) or FORMATS[response_format]

@@ -1,4 +1,4 @@
-"""The DAGs, run by a real Airflow with several workers at once."""
+"""The DAGs, run by a real Airflow with several concurrent workers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 class Airflow:
-    """A running Airflow, spoken to through its API."""
+    """A client of the API of a running Airflow."""
 
     def __init__(self, url: str, log: Path) -> None:
         self.url = url
@@ -126,7 +126,7 @@ def airflow(folder: Path, **environment: str) -> Iterator[Airflow]:
 
 
 def kill_a_worker(shard: str) -> None:
-    """Kill a task's programs, all at once."""
+    """Kill all programs of a task."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()

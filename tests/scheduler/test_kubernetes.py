@@ -1,4 +1,4 @@
-"""The manifests: valid for Kubernetes, and their command line run as it stands."""
+"""The manifests are valid for Kubernetes, and their command line runs unchanged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_manifests_agree_on_the_number_of_workers() -> None:
 
 
 class Pod:
-    """A container's command, in a file system of its own."""
+    """The command of a container, in a directory of its own."""
 
     def __init__(self, folder: Path, api: str, database: str, state: Path) -> None:
         self.pipeline = Pipeline(folder, api, database)

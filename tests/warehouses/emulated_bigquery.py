@@ -31,7 +31,7 @@ load = bigquery.Client.load_table_from_file
 def load_uncompressed(
     self: bigquery.Client, file: IO[bytes], *args: Any, **kwargs: Any
 ) -> bigquery.LoadJob:
-    """Send a file's lines as they are."""
+    """Send the lines of a file without compression."""
     lines = io.BytesIO(gzip.decompress(file.read()))
     return load(self, lines, *args, **kwargs)
 

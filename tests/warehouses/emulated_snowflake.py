@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 NOT_NEEDED = ["remove ", "drop file format", "create or replace file format"]
-"""What only cares for files in stages."""
+"""Commands that only manage files in stages."""
 
 USE_OF_STAGE = re.compile(r"""'(@~/[^']+)'\s*(\(file_format => .+?"\))?""")
 
@@ -50,7 +50,7 @@ def execute(
     *args: Any,
     **kwargs: Any,
 ) -> FakeSnowflakeCursor:
-    """Serve what the emulator lacks, and leave the rest to it."""
+    """Run the commands that the emulator lacks, and pass the others on."""
     # The loader's threads share the one connection that the emulator has.
     with one_at_a_time:
         if stage := USE_OF_STAGE.search(command):
@@ -70,7 +70,7 @@ def execute(
 
 
 def upload(cursor: FakeSnowflakeCursor, name: str, file_uri: str) -> None:
-    """Add a file's lines to a stage."""
+    """Add the lines of a file to a stage."""
     run, file = cursor._duck_conn.execute, unquote(urlsplit(file_uri).path)
     run(f"CREATE TABLE IF NOT EXISTS {name} (number UBIGINT, line JSON)")
     run(
@@ -80,7 +80,7 @@ def upload(cursor: FakeSnowflakeCursor, name: str, file_uri: str) -> None:
 
 
 def plain(value: datetime | Decimal) -> str | float:
-    """Say what JSON has no form for; the table's times are in UTC and do not say so."""
+    """Encode times and decimals; the times of the table are in UTC without an offset."""
     return f"{value.isoformat()}Z" if isinstance(value, datetime) else float(value)
 
 

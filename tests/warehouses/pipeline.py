@@ -19,18 +19,20 @@ def program(environment: str, name: str) -> Path:
     """Find a program of an environment, or skip the test."""
     path = ENVIRONMENTS / environment / "bin" / name
     if not path.exists():
-        pytest.skip(f"{name} is not there: `make test-warehouses` builds it if it can")
+        pytest.skip(
+            f"{name} is missing: `make test-warehouses` installs it if possible"
+        )
     return path
 
 
 class Project:
     """A Meltano project whose meltano.yml is an example of ours.
 
-    Only where its programs are is changed: they are those at hand, and not installed anew.
+    Only the paths of the programs differ: installed ones are used.
     """
 
     def __init__(self, folder: Path, example: str, **programs: Path) -> None:
-        """Write the project; a program is named as in the file, dashes as underscores."""
+        """Write the project; names of programs have underscores instead of dashes."""
         self.folder = folder
         project = yaml.safe_load((ROOT / "examples" / example).read_text())
         programs = {"tap_unleash": PROGRAMS / "tap-unleash", **programs}
@@ -47,7 +49,7 @@ class Project:
         }
 
     def meltano(self, *arguments: str, **environment: str) -> str:
-        """Run Meltano; it must succeed. Give what it wrote."""
+        """Run Meltano, which must succeed; return its output."""
         return run(
             PROGRAMS / "meltano",
             *arguments,

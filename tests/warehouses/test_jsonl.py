@@ -1,4 +1,4 @@
-"""Into files of JSON lines, which have no key: what is read twice is there twice."""
+"""Into files of JSON lines, which have no key: a record that is read twice is there twice."""
 
 from __future__ import annotations
 
