@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress, count
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -18,11 +19,14 @@ from tap_unleash.api.timestamps import EPOCH, MILLISECOND, parse_timestamp
 if TYPE_CHECKING:
     from collections.abc import (
         Callable,
-        Container,
+        Collection,
         Hashable,
         Iterable,
         Iterator,
         Sequence,
+    )
+    from collections.abc import (
+        Set as AbstractSet,
     )
 
 T = TypeVar("T")
@@ -94,26 +98,21 @@ class Page:
             {stamp: self.instants[stamp] for stamp in (stamps[i] for i in rows)},
         )
 
-    def rows_of(self, stamps: Iterable[str]) -> list[int]:
+    def rows_of(self, stamps: Collection[str]) -> list[int]:
         """Find rows by their timestamp.
 
         Args:
-            stamps: Timestamps that occur in the page.
+            stamps: Timestamps.
 
         Returns:
             The indices of their rows.
         """
+        if not stamps:
+            return []
         column = self.columns["timestamp"]
-        rows: list[int] = []
-        for stamp in stamps:
-            first, count = column.index(stamp), column.count(stamp)
-            if column[first : first + count].count(stamp) == count:  # faster if sorted
-                rows += range(first, first + count)
-            else:
-                rows += [row for row, other in enumerate(column) if other == stamp]
-        return rows
+        return list(compress(count(), map(stamps.__contains__, column)))
 
-    def without(self, instants: Container[int]) -> Page:
+    def without(self, instants: AbstractSet[int]) -> Page:
         """Return the page without the rows of some instants.
 
         Args:
@@ -122,13 +121,14 @@ class Page:
         Returns:
             The page.
         """
-        stamps = [stamp for stamp, at in self.instants.items() if at in instants]
-        dropped = set(self.rows_of(stamps))
-        if not dropped:
+        if instants.isdisjoint(self.instants.values()):
             return self
-        return self.take([row for row in range(len(self)) if row not in dropped])
+        kept = {stamp for stamp, at in self.instants.items() if at not in instants}
+        return self.take(self.rows_of(kept))
 
-    def rows_at(self, instants: set[int]) -> Iterator[tuple[int, int, Hashable]]:
+    def rows_at(
+        self, instants: AbstractSet[int]
+    ) -> Iterator[tuple[int, int, Hashable]]:
         """Find rows by their time, with a key that only identical rows share.
 
         Args:
@@ -137,12 +137,12 @@ class Page:
         Yields:
             The instant, the index and the key of each of these rows.
         """
+        stamps = {stamp: at for stamp, at in self.instants.items() if at in instants}
         columns = tuple(self.columns.values())
-        for stamp, at in self.instants.items():
-            if at in instants:
-                for row in self.rows_of([stamp]):
-                    values = tuple(column[row] for column in columns)
-                    yield at, row, (values, sortable(self.extras[row]))
+        for row in self.rows_of(stamps):
+            values = tuple(column[row] for column in columns)
+            at = stamps[self.columns["timestamp"][row]]
+            yield at, row, (values, sortable(self.extras[row]))
 
 
 def sortable(extra: dict[str, Any] | None) -> bytes:

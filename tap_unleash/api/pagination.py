@@ -88,12 +88,12 @@ class TotalPagesPaginator:
         self._divided: set[int] = set()
         self._received: dict[PageRequest, Page] = {}
         self._reading = self._read_until_consistent()
-        self._round = next(self._reading)
+        self._pending = dict.fromkeys(next(self._reading))
 
     @property
     def wanted(self) -> list[PageRequest]:
         """The requests whose responses are needed next."""
-        return [request for request in self._round if request not in self._received]
+        return list(self._pending)
 
     def receive(self, pages: Mapping[PageRequest, Page | None]) -> None:
         """Take responses.
@@ -109,12 +109,12 @@ class TotalPagesPaginator:
         """
         for request, page in pages.items():
             self._received[request] = empty_page() if page is None else page
-        while self.pages is None and not self.wanted:
+            self._pending.pop(request, None)
+        while self.pages is None and not self._pending:
             received, self._received = self._received, {}
             try:
-                self._round = self._reading.send(received)
+                self._pending = dict.fromkeys(self._reading.send(received))
             except StopIteration as stop:
-                self._round = []
                 self.pages = self.window.drop_overlap(stop.value)
 
     def _read_until_consistent(self) -> Requests[list[Page]]:
@@ -318,8 +318,13 @@ def _missing(pages: list[Page]) -> Iterable[int]:
 
 def _on_several_pages(pages: list[Page]) -> set[int]:
     """Return the instants that have rows on two pages or more."""
-    times = Counter(at for page in pages for at in set(page.instants.values()))
-    return {at for at, count in times.items() if count > 1}
+    seen: set[int] = set()
+    shared: set[int] = set()
+    for page in pages:
+        here = set(page.instants.values())
+        shared |= seen & here
+        seen |= here
+    return shared
 
 
 def _on_two_pages(pages: list[Page], shared: set[int]) -> set[int]:

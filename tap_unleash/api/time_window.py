@@ -170,16 +170,19 @@ class TimeWindow:
             The pages without these rows.
         """
         low, high = self.bounds
-        instants = {at for page in pages for at in page.instants.values()}
-        rounded = any(not low <= at <= high for at in instants)
+        outside = {
+            at
+            for page in pages
+            for at in page.instants.values()
+            if not self.start <= at < self.end
+        }
+        rounded = any(not low <= at <= high for at in outside)
         foreign = set()
-        for at in instants:
+        for at in outside:
             if at < self.start:
                 outermost, distance = self.first, self.start - at
-            elif at >= self.end:
-                outermost, distance = self.last, at - self.end
             else:
-                continue
+                outermost, distance = self.last, at - self.end
             if distance <= DAY if outermost else not rounded:
                 foreign.add(at)
         return [page.without(foreign) for page in pages]
