@@ -148,7 +148,11 @@ INSTANT = 1_714_521_601_000_000
 
 def printed(api: MockAPI, env: dict[str, str], **options: Any) -> list[str]:
     """Run the program, and return the lines that it prints for people."""
-    constants = {"api.client.MAX_WAIT": 0.01, "api.rate_limiter.MAX_PAUSE": 0.01}
+    constants = {
+        "api.client.MAX_WAIT": 0.01,
+        "api.client.MIN_THROTTLED": 0,
+        "api.rate_limiter.MAX_PAUSE": 0.01,
+    }
     with command(api, constants=constants, **options) as (arguments, environment):
         done = subprocess.run(
             arguments,

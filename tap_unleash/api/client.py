@@ -6,7 +6,7 @@ import logging
 import random
 import re
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
@@ -28,12 +28,13 @@ from tap_unleash.api.errors import (
 )
 from tap_unleash.api.page import decode_json, decode_page, escape
 from tap_unleash.api.rate_limiter import AdaptiveRateLimiter
+from tap_unleash.api.request_queue import RequestQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tap_unleash.api.page import Page
-    from tap_unleash.api.rate_limiter import Permit
+    from tap_unleash.api.rate_limiter import Pause
 
 T = TypeVar("T")
 
@@ -49,7 +50,11 @@ MAX_WAIT = 60.0
 """Longest wait in seconds between two attempts."""
 
 MAX_RETRY_AFTER = 120.0
-"""Longest ``Retry-After`` in seconds that is honored."""
+"""Longest ``Retry-After`` in seconds that is waited for; a longer one ends the sync."""
+
+MIN_THROTTLED = 120.0
+"""Least seconds without an accepted request before the rate limit ends the sync: twice the
+minute of a quota."""
 
 MAX_BODY = 64 * 1024 * 1024
 """Most bytes of a decoded body: six times the 10 MB that AWS API Gateway lets through."""
@@ -68,7 +73,7 @@ HINTS = {
 
 RETRY_LATER = "Retry later; the next sync resumes from the last checkpoint."
 
-_TRANSIENT = {204, 408, 413, 421, 425}
+_TRANSIENT = {204, 408, 413, 421, 425, 429}
 """Statuses below 500 that are retried."""
 
 _OVERLOAD = {502, 504}
@@ -140,7 +145,7 @@ class UnleashClient:
         self._timeout = request_timeout
         self._on_response = on_response
         self._on_unknown_field = on_unknown_field
-        self.limiter = AdaptiveRateLimiter(concurrency)
+        self._queue = RequestQueue(AdaptiveRateLimiter(concurrency))
         session = requests.Session()
         self._adapter = HTTPAdapter(pool_maxsize=concurrency)
         # Read once: doing it for each request would cost more than the request.
@@ -217,7 +222,7 @@ class UnleashClient:
 
     def close(self) -> None:
         """Cancel all requests; those in flight end when they are answered."""
-        self.limiter.close()
+        self._queue.close()
 
     def _get(
         self,
@@ -247,23 +252,28 @@ class UnleashClient:
         retry = alone = False
         while True:
             try:
-                with self.limiter.request(retry=retry, alone=alone) as permit:
+                with self._queue.turn(retry=retry, alone=alone) as permit:
                     response, body = self._send(request)
-                    if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
-                        self.limiter.accepted(permit)
-                if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                    self._pause(permit, response, body)
-                    retry = True
-                    continue
-                _check(response, body)
-                return decode(body)
+                    pause = None
+                    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                        pause = self._queue.refused(
+                            permit, _retry_after(response, body)
+                        )
+                    else:
+                        self._queue.accepted(permit)
+                if pause is None:
+                    _check(response, body)
+                    return decode(body)
+                _log_pause(pause, response, body)
+                retry = True
+                continue
             except InvalidResponse as error:
                 failure = _Retry(f"Unexpected API response ({error})")
             except _Retry as error:
                 failure = error
             attempts += 1
             if failure.overload:
-                self.limiter.overloaded()
+                self._queue.overloaded()
             if splittable and (failure.too_large or (failure.overload and alone)):
                 raise WindowTooLarge(_final(failure, attempts)) from failure
             if attempts >= MAX_ATTEMPTS:
@@ -277,9 +287,10 @@ class UnleashClient:
                 MAX_ATTEMPTS,
                 wait,
             )
-            self.limiter.wait(wait)
+            self._queue.wait(wait)
             # Alone, to tell a time range that is too long from too many requests.
-            retry = alone = failure.overload and (splittable or attempts == 1)
+            retry = True
+            alone = failure.overload and (splittable or attempts == 1)
 
     def _send(
         self, request: requests.PreparedRequest
@@ -347,23 +358,28 @@ class UnleashClient:
         msg = f"connection to {self._url} closed before the response was complete"
         raise _Retry(msg) from error
 
-    def _pause(self, permit: Permit, response: requests.Response, body: bytes) -> None:
-        pauses, wait = self.limiter.throttled(permit, _retry_after(response))
-        if pauses > MAX_ATTEMPTS:
-            msg = (
-                f"Rate limit exceeded (HTTP {_describe(response, body)}) after "
-                f"{MAX_ATTEMPTS} pauses. Retry later or request a higher limit from "
-                "Unleash live."
-            )
-            raise FatalError(msg)
-        if wait:
-            logger.warning(
-                "Rate limited (HTTP 429): pausing all requests for %.0f s", wait
-            )
+
+def _log_pause(pause: Pause, response: requests.Response, body: bytes) -> None:
+    """Log a pause of all requests.
+
+    Raises:
+        FatalError: If there were too many.
+    """
+    if pause.number > MAX_ATTEMPTS and pause.elapsed >= MIN_THROTTLED:
+        msg = (
+            f"Rate limit exceeded (HTTP {_describe(response, body)}) after "
+            f"{pause.number - 1} pauses. Retry later or request a higher limit from "
+            "Unleash live."
+        )
+        raise FatalError(msg)
+    if pause.seconds:
+        logger.warning(
+            "Rate limited (HTTP 429): pausing all requests for %.0f s", pause.seconds
+        )
 
 
 def _check(response: requests.Response, body: bytes) -> None:
-    """Classify a response other than 429.
+    """Classify a response.
 
     Raises:
         _Retry: If another attempt may succeed.
@@ -384,7 +400,7 @@ def _check(response: requests.Response, body: bytes) -> None:
             msg,
             overload=status in _OVERLOAD,
             too_large=status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            retry_after=_retry_after(response),
+            retry_after=_retry_after(response, body),
         )
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         msg = f"Unexpected redirect (HTTP {what}). Check 'api_url'."
@@ -439,18 +455,28 @@ def _message(body: bytes) -> str:
     return "".join(filter(str.isprintable, text))[:200]
 
 
-def _retry_after(response: requests.Response) -> float | None:
-    """Return the seconds of a ``Retry-After`` header, in either of its two forms."""
+def _retry_after(response: requests.Response, body: bytes) -> float | None:
+    """Return the seconds of a ``Retry-After`` header, in either of its two forms.
+
+    Raises:
+        FatalError: If this is too long to wait.
+    """
     value = response.headers.get("Retry-After", "").strip()
+    now = datetime.now(timezone.utc)
     try:
-        seconds = float(value) if value.isdecimal() else _seconds_until(value)
-    except (TypeError, ValueError):
+        if value.isdecimal():
+            until = now + timedelta(seconds=int(value))
+        else:
+            until = parsedate_to_datetime(value)
+            until = until.replace(tzinfo=until.tzinfo or timezone.utc)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def _seconds_until(date: str) -> float:
-    when = parsedate_to_datetime(date)
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    return (when - datetime.now(timezone.utc)).total_seconds()
+    seconds = (until - now).total_seconds()
+    if seconds > MAX_RETRY_AFTER:
+        msg = (
+            f"The API accepts no requests until {until:%Y-%m-%d %H:%M:%S} UTC (HTTP "
+            f"{_describe(response, body)}, 'Retry-After'). Retry then; the next sync "
+            "resumes from the last checkpoint."
+        )
+        raise FatalError(msg)
+    return max(seconds, 0.0)

@@ -199,9 +199,12 @@ class Prefetcher:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not (job := self._next_request()) and not self._closed:
+                job = None
+                while not (
+                    self._closed or self._fatal or (job := self._next_request())
+                ):
                     self._changed.wait()
-                if self._closed or not job:
+                if not job:
                     return
                 task, request = job
                 task.sent.add(request)

@@ -1,27 +1,71 @@
-"""Pace of the requests: how many are in flight, and how fast they follow each other."""
+"""Pace of the requests: how many are in flight, and how fast they follow each other.
+
+The limits of the API are undocumented, and a 429 does not say which one was exceeded. What
+follows it does:
+
+- Most requests are accepted: refusals are random. Only the refused request waits.
+- Requests are refused only while many others are in flight: fewer are sent concurrently.
+- Most requests are refused, or the API says how long to wait: there is a quota. All
+  requests pause, and then follow each other no faster than they were accepted.
+- Refusals go on although requests have become much slower than they were accepted before:
+  it was no quota.
+"""
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from tap_unleash.api.errors import Cancelled
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+RECENT = 40
+"""Number of responses by which a quota is told from random refusals."""
+
+QUOTA_SHARE = 6
+"""Refusals among these responses that mean a quota."""
+
+QUOTA_STREAK = 3
+"""Refusals in a row that mean a quota."""
+
+FIRST_PAUSE = 0.5
+"""First pause in seconds while no pace is known."""
 
 MAX_PAUSE = 30.0
 """Longest pause in seconds without a ``Retry-After``: half the minute of a quota, so that
 its renewal is not missed by much."""
 
-RECOVERY = 0.2
-"""Share by which the interval between requests shrinks while as many are accepted as were
-between the last two pauses."""
+MINUTE = 61.0
+"""Most quotas are renewed after a minute, so a pause does not extend beyond it."""
+
+BACKOFF = 0.8
+"""Share of the rate at which requests were refused that is resumed with."""
+
+MAX_STEP = 0.65
+"""The rate at which requests were refused is not corrected to less than this share at once."""
+
+SLOW_START = 1.25
+"""Factor of the rate for each accepted request until one is refused."""
+
+PLATEAU = 20
+"""Least number of requests until the rate is again that at which one was refused."""
+
+MAX_PLATEAU = 200
+"""Most of these requests, or those of a minute if these are more."""
+
+MAX_OVERSHOOT = 1.25
+"""Share of the accepted rate beyond which a rate cannot be trusted: the API accepts it for a
+short time only."""
+
+BURST = 10
+"""Accepted requests that are a burst, if a pause follows that takes longer."""
+
+MAX_PATIENCE = 16
+"""Accepted requests for each one in flight until one more is sent concurrently, at most."""
 
 
 @dataclass(eq=False)
@@ -30,104 +74,216 @@ class Permit:
 
     Attributes:
         started: When it was given, by the limiter's clock.
+        in_flight: Number of requests in flight, including this one.
         alone: Whether no other request may be sent meanwhile.
+        paced: Whether it was sent about as early as the pace permitted.
     """
 
     started: float
-    alone: bool
+    in_flight: int
+    alone: bool = False
+    paced: bool = False
+
+
+class Pause(NamedTuple):
+    """A pause of all requests.
+
+    Attributes:
+        seconds: Seconds until its end; 0 if another refusal began it.
+        number: Number of pauses since a request was accepted.
+        elapsed: Seconds since the first of them began.
+    """
+
+    seconds: float
+    number: int
+    elapsed: float
+
+
+class _ConcurrencyLimit:
+    """Number of requests in flight that are not refused.
+
+    One refusal proves nothing. Two, with no request accepted meanwhile that had as many in
+    flight, lower the limit.
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = self.value = maximum
+        self._refused_from = self._exceeded_at = inf
+        self._patience = 2
+        self._streak = 0
+
+    def accepted(self, in_flight: int) -> None:
+        if in_flight >= self._refused_from:
+            self._refused_from = inf
+        if in_flight >= self._exceeded_at:
+            self._patience = 2
+        self._streak += 1
+        if self.value < self.maximum and self._streak >= self._patience * self.value:
+            self.value += 1
+            self._streak = 0
+
+    def refused(self, in_flight: int) -> None:
+        if in_flight < self._refused_from:
+            self._refused_from = in_flight
+        else:
+            self.lower(int(self._refused_from) - 1)
+
+    def lower(self, value: int) -> None:
+        if value < self.value:
+            self.value = max(value, 1)
+            self._exceeded_at = value + 1
+            self._patience = min(2 * self._patience, MAX_PATIENCE)
+        self._streak = 0
+
+
+class _Pace:
+    """Estimate of the rate of a quota, in requests per second.
+
+    After a pause it follows CUBIC (RFC 9438), counted in accepted requests: it grows to the
+    rate at which one was refused, stays near it, and then tries more.
+
+    Attributes:
+        rate: Current rate.
+        sustained: Highest rate that was accepted from pause to pause.
+        started: When the first request after the last pause was accepted.
+    """
+
+    def __init__(self, now: float, accepted: int = 0) -> None:
+        self.rate = self._refused_rate = inf
+        self.sustained = 0.0
+        self.started = now
+        self._accepted = accepted
+        self._grown = 0
+        self._plateau = PLATEAU
+        self._paused_at: float | None = None
+        self._idle = 0.0
+        self._sustained_for: tuple[int, float] = (0, 0.0)
+
+    @property
+    def accepted_since(self) -> tuple[float, int]:
+        return self.started, self._accepted
+
+    def idle(self, seconds: float) -> None:
+        """Leave out time in which nothing was to be sent: it says nothing about a quota."""
+        self.started += seconds
+        self._idle += seconds
+
+    def accepted(self, *, paced: bool) -> None:
+        self._accepted += 1
+        if not paced:
+            return
+        self._grown += 1
+        if self._refused_rate == inf:
+            self.rate *= SLOW_START
+        else:
+            phase = self._grown / self._plateau - 1
+            self.rate = self._refused_rate * (1 + (1 - BACKOFF) * phase**3)
+
+    def resume(self, paused_at: float, pauses: int, now: float) -> None:
+        """Set the rate after a pause."""
+        rate = max(self._accepted, 1) / max(now - self.started, 1e-6)
+        self._measure(paused_at)
+        burst = self._accepted >= BURST and now - paused_at > paused_at - self.started
+        if self.rate == inf and not burst:
+            self.rate = rate
+        else:
+            most = max(MAX_PLATEAU, 60 * rate)
+            self._plateau = int(min(max(self._accepted, PLATEAU), most))
+            if pauses > 1 or self.rate == inf:
+                refused = rate
+            elif self._refused_rate == inf or self._accepted < PLATEAU:
+                refused = max(MAX_OVERSHOOT * rate, MAX_STEP * self.rate)
+            else:
+                refused = MAX_OVERSHOOT * rate
+            self._refused_rate = max(min(self.rate, refused), 1 / MAX_PAUSE)
+            self.rate = BACKOFF * self._refused_rate
+            self._grown = 0
+        self.started = now
+        self._accepted = 0
+
+    def _measure(self, paused_at: float) -> None:
+        """Measure from pause to pause, as a quota is exhausted at the start of each."""
+        if self._paused_at is not None:
+            count, seconds = self._sustained_for
+            count += self._accepted
+            seconds += paused_at - self._paused_at - self._idle
+            if count >= PLATEAU:
+                self.sustained = max(self.sustained, count / max(seconds, 1e-6))
+                count, seconds = 0, 0.0
+            self._sustained_for = count, seconds
+        self._paused_at, self._idle = paused_at, 0.0
 
 
 class AdaptiveRateLimiter:
-    """Caps concurrent requests, and pauses all of them after a 429.
-
-    The rate limit is undocumented, so the limiter estimates it from 429 responses. Each
-    pauses every request; after the second one, requests follow each other no faster than
-    the API accepted them from pause to pause. A time-out, 502 or 504 lowers the number of
-    concurrent requests to one.
-    """
+    """Decides when the next request may be sent; does no I/O and does not wait."""
 
     def __init__(
         self, concurrency: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Start without a pause.
+        """Start without a limit other than `concurrency`.
 
         Args:
             concurrency: Maximum number of concurrent requests.
             clock: Returns seconds.
         """
         self._clock = clock
-        self._lock = threading.RLock()
-        self._closing = threading.Condition(self._lock)
-        self._closed = False
-        self._concurrency = concurrency
-        self._limit = float(concurrency)
-        self._permits: set[Permit] = set()
-        # In order of arrival, or requests read ahead would overtake the one waited for.
-        self._queue: deque[threading.Condition] = deque()
-        self._pauses = 0
-        self._paused_at = self._reduced_at = 0.0
-        self._resume_at = 0.0
-        self._interval = 0.0
-        self._throttled_before = False
-        self._counted_from = self._idle_since = clock()
-        self._accepted = 0
-        self._last_accepted = 0
+        self._in_flight: set[Permit] = set()
+        self._concurrency = _ConcurrencyLimit(concurrency)
+        self._pace = _Pace(clock())
+        self._has_quota = False
+        self._doubt = 1
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._refusals = 0
+        self._refused_at = self._paused_at = -inf
+        self._sent_at = self._idle_since = self._resume_at = -inf
 
-    @contextmanager
-    def request(self, *, retry: bool = False, alone: bool = False) -> Iterator[Permit]:
-        """Wait for permission to send a request.
+    def ready_at(self, *, alone: bool = False) -> float:
+        """Tell when the next request may be sent.
 
         Args:
-            retry: Whether it failed before; then it is sent before the others.
-            alone: Whether to send it while no other request is in flight.
+            alone: Whether it must be sent while no other request is in flight.
 
-        Yields:
-            The permit, valid until the block ends.
-
-        Raises:
-            Cancelled: If the limiter was closed.
+        Returns:
+            The time by the limiter's clock; infinity if a response must come first.
         """
-        with self._lock:
-            if not (self._queue or self._permits):
-                # Time without requests says nothing about the rate limit.
-                idle_since = max(self._idle_since, self._counted_from)
-                self._counted_from += self._clock() - idle_since
-            turn = threading.Condition(self._lock)
-            (self._queue.appendleft if retry else self._queue.append)(turn)
-            while not self._closed:
-                wait = self._resume_at - self._clock()
-                if self._queue[0] is not turn:
-                    turn.wait()
-                elif wait > 0:
-                    turn.wait(wait)
-                elif len(self._permits) >= self._allowed(alone=alone):
-                    turn.wait()
-                else:
-                    break
-            self._queue.remove(turn)
-            self._notify_next()
-            if self._closed:
-                raise Cancelled
-            permit = Permit(self._clock(), alone=alone)
-            self._permits.add(permit)
-            self._resume_at = permit.started + self._interval
-        try:
-            yield permit
-        finally:
-            with self._lock:
-                self._permits.remove(permit)
-                self._idle_since = self._clock()
-                self._notify_next()
+        probing = self._has_quota and self._refusals
+        allowed = 1 if alone or probing else self._concurrency.value
+        if len(self._in_flight) >= allowed or any(p.alone for p in self._in_flight):
+            return inf
+        return max(self._resume_at, self._sent_at + 1 / self._pace.rate)
 
-    def _allowed(self, *, alone: bool) -> int:
-        """Return below how many requests in flight the next one may be sent."""
-        if any(permit.alone for permit in self._permits):
-            return 0
-        return 1 if alone or self._pauses else int(self._limit)
+    def send(self, *, alone: bool = False) -> Permit:
+        """Count a request that is sent now.
 
-    def _notify_next(self) -> None:
-        if self._queue:
-            self._queue[0].notify()
+        Args:
+            alone: Whether no other request may be sent meanwhile.
+
+        Returns:
+            Its permit.
+        """
+        now = self._clock()
+        possible = max(self._resume_at, self._sent_at + 1 / self._pace.rate)
+        if not self._in_flight:
+            idle_since = max(possible, self._idle_since, self._pace.started)
+            self._pace.idle(max(now - idle_since, 0.0))
+        permit = Permit(
+            started=now,
+            in_flight=len(self._in_flight) + 1,
+            alone=alone,
+            paced=(now - self._sent_at) * self._pace.rate < MAX_OVERSHOOT,
+        )
+        self._in_flight.add(permit)
+        self._sent_at = now
+        return permit
+
+    def done(self, permit: Permit) -> None:
+        """Count a request that is no longer in flight, whatever its outcome.
+
+        Args:
+            permit: That of the request.
+        """
+        self._in_flight.remove(permit)
+        self._idle_since = self._clock()
 
     def accepted(self, permit: Permit) -> None:
         """Count a response other than 429.
@@ -135,73 +291,74 @@ class AdaptiveRateLimiter:
         Args:
             permit: That of the request.
         """
-        with self._lock:
-            if permit.started < self._paused_at:
-                return  # it was in flight when the pause began
-            if self._pauses:
-                now = self._clock()
-                if self._throttled_before:
-                    elapsed = now - self._counted_from
-                    self._interval = elapsed / max(self._accepted, 1)
-                self._throttled_before = True
-                self._counted_from = now
-                self._last_accepted, self._accepted = self._accepted, 0
-                self._pauses = 0
-            elif self._interval:
-                self._interval *= 1 - RECOVERY / (self._last_accepted + 1)
-            self._accepted += 1
-            if permit.started >= self._reduced_at:
-                self._limit = min(self._concurrency, self._limit + 1 / self._limit)
-            self._notify_next()
+        self._concurrency.accepted(permit.in_flight)
+        self._recent.append(False)
+        after = permit.started >= self._refused_at
+        if after and self._has_quota and self._refusals:
+            self._pace.resume(self._paused_at, self._refusals, self._clock())
+        # Requests that were in flight when one was refused say nothing about what follows.
+        self._pace.accepted(paced=after and permit.paced)
+        if after:
+            self._refusals = 0
 
-    def throttled(self, permit: Permit, retry_after: float | None) -> tuple[int, float]:
-        """Pause all requests after a 429.
+    def refused(self, permit: Permit, retry_after: float | None = None) -> Pause | None:
+        """Count a 429.
 
         Args:
             permit: That of the request.
             retry_after: Seconds that the API asked to wait, if it did.
 
         Returns:
-            The number of pauses since a request was accepted, and seconds until the end
-            of this one; 0 if another request began it.
+            The pause of all requests; `None` if only this one is to be retried later.
         """
-        with self._lock:
-            now = self._clock()
-            if permit.started < self._paused_at:
-                if retry_after is not None:
-                    self._resume_at = max(self._resume_at, now + retry_after)
-                return self._pauses, 0.0
+        now = self._clock()
+        if not self._has_quota:
+            self._concurrency.refused(permit.in_flight)
+        if (
+            permit.started < self._refused_at
+        ):  # it was in flight when the last was refused
+            if self._has_quota and retry_after is not None:
+                self._resume_at = max(self._resume_at, now + retry_after)
+            return self._pause(0.0) if self._has_quota else None
+        self._refused_at = now
+        self._recent.append(True)
+        self._refusals += 1
+        if self._refusals == 1:
             self._paused_at = now
-            self._limit = max(1.0, self._limit / 2)
-            wait = min(2.0**self._pauses, MAX_PAUSE) * random.uniform(1, 1.2)  # noqa: S311
-            if retry_after is not None:
-                wait = max(retry_after, wait if self._pauses else 0)
-            self._pauses += 1
-            self._resume_at = now + wait
-            return self._pauses, wait
+        self._classify(named=retry_after is not None)
+        if not self._has_quota:
+            return None
+        first = FIRST_PAUSE if self._pace.rate == inf else 1 / self._pace.rate
+        wait = min(first * 2.0 ** (self._refusals - 1), MAX_PAUSE)
+        wait *= random.uniform(1, 1.2)  # noqa: S311
+        if retry_after is not None:
+            wait = max(retry_after, wait if self._refusals > 1 else 0)
+        elif 0 < (renewed := self._pace.started + MINUTE - now) < wait:
+            wait = renewed
+        self._resume_at = now + wait
+        return self._pause(wait)
 
     def overloaded(self) -> None:
-        """Send one request at a time after a time-out, 502 or 504, until one succeeds."""
-        with self._lock:
-            self._limit = 1.0
-            self._reduced_at = self._clock()
+        """Send one request at a time after a time-out, 502 or 504, and then more again."""
+        self._concurrency.lower(1)
 
-    def wait(self, seconds: float) -> None:
-        """Wait before a retry.
+    def _classify(self, *, named: bool) -> None:
+        """Tell whether there is a quota."""
+        if self._has_quota:
+            if self._refusals == 1 and self._pace.rate <= self._pace.sustained / 2:
+                self._has_quota = False
+                self._doubt = min(2 * self._doubt, 4)
+                self._recent.clear()
+                self._resume_at = -inf
+                self._pace = _Pace(self._clock())
+        elif (
+            sum(self._recent) >= QUOTA_SHARE * self._doubt
+            or self._refusals >= QUOTA_STREAK * self._doubt
+            or (named and self._doubt == 1)
+        ):
+            self._has_quota = True
+            self._pace = _Pace(*self._pace.accepted_since)
+            self._concurrency = _ConcurrencyLimit(self._concurrency.maximum)
 
-        Args:
-            seconds: How long.
-
-        Raises:
-            Cancelled: If the limiter is closed meanwhile.
-        """
-        with self._closing:
-            if self._closing.wait_for(lambda: self._closed, seconds):
-                raise Cancelled
-
-    def close(self) -> None:
-        """Cancel all requests that wait."""
-        with self._lock:
-            self._closed = True
-            self._closing.notify_all()
-            self._notify_next()
+    def _pause(self, seconds: float) -> Pause:
+        return Pause(seconds, self._refusals, self._clock() - self._paused_at)

@@ -39,7 +39,11 @@ from tap_unleash.tap import TapUnleash
 TapUnleash.cli()
 """
 
-IMPATIENT = {"api.client.MAX_WAIT": 0.02, "api.rate_limiter.MAX_PAUSE": 0.02}
+IMPATIENT = {
+    "api.client.MAX_WAIT": 0.02,
+    "api.client.MIN_THROTTLED": 0,
+    "api.rate_limiter.MAX_PAUSE": 0.02,
+}
 """Constants of the tap for tests that do not measure its waits."""
 
 FEW_ATTEMPTS = IMPATIENT | {"api.client.MAX_ATTEMPTS": 3}
