@@ -42,11 +42,15 @@ its renewal is not missed by much."""
 MINUTE = 61.0
 """Most quotas are renewed after a minute, so a pause does not extend beyond it."""
 
-BACKOFF = 0.8
+BACKOFF = 0.85
 """Share of the rate at which requests were refused that is resumed with."""
 
 MAX_STEP = 0.65
-"""The rate at which requests were refused is not corrected to less than this share at once."""
+"""Least share of the rate at which a request was refused that is taken for the quota, if it
+was refused soon after a pause again and again."""
+
+MAX_SHORT_CYCLES = 2
+"""How often a request may be refused soon after a pause before that."""
 
 SLOW_START = 1.25
 """Factor of the rate for each accepted request until one is refused."""
@@ -153,7 +157,7 @@ class _Pace:
         self.sustained = 0.0
         self.started = now
         self._accepted = accepted
-        self._grown = 0
+        self._grown = self._short_cycles = 0
         self._plateau = PLATEAU
         self._paused_at: float | None = None
         self._idle = 0.0
@@ -187,14 +191,18 @@ class _Pace:
         if self.rate == inf and not burst:
             self.rate = rate
         else:
+            short = self._accepted < PLATEAU
+            self._short_cycles = self._short_cycles + 1 if short else 0
             most = max(MAX_PLATEAU, 60 * rate)
             self._plateau = int(min(max(self._accepted, PLATEAU), most))
             if pauses > 1 or self.rate == inf:
                 refused = rate
-            elif self._refused_rate == inf or self._accepted < PLATEAU:
-                refused = max(MAX_OVERSHOOT * rate, MAX_STEP * self.rate)
+            elif 0 < self._short_cycles <= MAX_SHORT_CYCLES:
+                refused = self.rate
             else:
                 refused = MAX_OVERSHOOT * rate
+                if short or self._refused_rate == inf:
+                    refused = max(refused, MAX_STEP * self.rate)
             self._refused_rate = max(min(self.rate, refused), 1 / MAX_PAUSE)
             self.rate = BACKOFF * self._refused_rate
             self._grown = 0
