@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 LOG_INTERVAL = 30.0
 """Least number of seconds between two log lines."""
 
+MIN_SHARE = 0.01
+"""Share of the work that must be done before the time left is estimated."""
+
 
 class Progress:
     """Devices done, rows, rows per second and time left."""
@@ -66,12 +69,17 @@ class Progress:
                 self._closing.close()
         elif now >= self._logged + LOG_INTERVAL:
             self._logged = now
-            left = (now - self._started) * (self._devices / done - 1) if done else 0.0
             self._logger.info(
-                "%d of %d devices done, %d rows, %.0f rows/s, about %.0f minutes left",
+                "%d of %d devices done, %d rows, %.0f rows/s%s",
                 self._devices_done,
                 self._devices,
                 self._rows,
                 rate,
-                left / 60,
+                self._time_left(now, done),
             )
+
+    def _time_left(self, now: float, done: float) -> str:
+        if done < MIN_SHARE * self._devices:
+            return ""
+        left = (now - self._started) * (self._devices / done - 1)
+        return f", about {left / 60:.0f} minutes left"

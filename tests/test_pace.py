@@ -147,9 +147,11 @@ def test_a_random_throttle_delays_only_its_own_request() -> None:
 def test_an_outage_is_not_mistaken_for_a_rate_limit() -> None:
     # A rate is estimated from the time between two pauses.
     faults = [
-        Fault(kind="status_429", where="analytics", start=4, until=4),
+        Fault(kind="status_429", where="analytics", start=4, until=4, retry_after="0"),
         Fault(kind="status_503", where="analytics", start=6, until=8),
-        Fault(kind="status_429", where="analytics", start=20, until=20),
+        Fault(
+            kind="status_429", where="analytics", start=20, until=20, retry_after="0"
+        ),
     ]
     account = Account.generate(devices=1, rows=400)
     with MockAPI(account, page_size=10, faults=faults) as api:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import struct
 import subprocess
 import termios
+from typing import TYPE_CHECKING
 
 from reliability.runs import command, run
 
 from mock_api import Account, MockAPI
+from tap_unleash import progress
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_log_says_how_far_the_run_is() -> None:
@@ -28,6 +34,20 @@ def test_a_log_says_how_far_the_run_is() -> None:
 def test_a_short_run_has_no_such_line() -> None:
     with MockAPI(Account.generate(devices=2, rows=5)) as api:
         assert " devices done, " not in run(api, loglevel="INFO").err
+
+
+def test_the_time_left_is_estimated_only_with_evidence(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0)
+    caplog.set_level("INFO")
+    shown = progress.Progress(10, logging.getLogger("test"))
+    shown.advance(0, 1e-9)  # the windows before the first record
+    shown.advance(100, 0.2)
+    first, second = caplog.messages
+    assert first == "0 of 10 devices done, 0 rows, 0 rows/s"
+    assert second.startswith("0 of 10 devices done, 100 rows, ")
+    assert second.endswith(" minutes left")
 
 
 def test_a_terminal_shows_a_bar() -> None:

@@ -46,7 +46,7 @@ IMPATIENT = {
 }
 """Constants of the tap for tests that do not measure its waits."""
 
-FEW_ATTEMPTS = IMPATIENT | {"api.client.MAX_ATTEMPTS": 3}
+FEW_ATTEMPTS = IMPATIENT | {"api.failures.MAX_ATTEMPTS": 3}
 """Constants of the tap for tests in which a fault persists."""
 
 EVERY_WINDOW = {"streams.STATE_INTERVAL": 0, "streams.STATE_INTERVAL_PER_DEVICE": 0}

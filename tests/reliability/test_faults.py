@@ -32,7 +32,7 @@ from reliability.runs import (
     run,
     started,
 )
-from tap_unleash.api import client, rate_limiter
+from tap_unleash.api import client, failures, rate_limiter
 
 FEW_PAGES = {"api.pagination.MAX_PAGES": 3}
 
@@ -428,9 +428,9 @@ def test_a_credential_that_is_revoked_ends_the_sync_in_one_line() -> None:
 
 
 def test_retries_outlast_a_rate_limit_per_minute() -> None:
-    waits = [min(2**n, client.MAX_WAIT) / 2 for n in range(client.MAX_ATTEMPTS - 1)]
+    waits = [min(2**n, client.MAX_WAIT) / 2 for n in range(failures.MAX_ATTEMPTS - 1)]
     assert sum(waits) > 60
-    pauses = [min(2**n, rate_limiter.MAX_PAUSE) for n in range(client.MAX_ATTEMPTS)]
+    pauses = [min(2**n, rate_limiter.MAX_PAUSE) for n in range(failures.MAX_ATTEMPTS)]
     assert sum(pauses) > 60
     with MockAPI(account(), page_size=9, rate_limit=5, rate_window=1) as api:
         result = run(api, catalog=catalog())
@@ -510,7 +510,8 @@ def test_a_server_that_cannot_be_reached_ends_the_run_in_one_line() -> None:
         port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}/v1"
     line = assert_one_line(run(url, constants=FEW_ATTEMPTS))
-    assert f"Cannot connect to {url}/analytics after 3 attempts. Retry later" in line
+    reason = "(Connection refused) after 3 attempts. Retry later"
+    assert f"Cannot connect to {url}/analytics {reason}" in line
 
 
 @pytest.mark.parametrize("during_the_sync", [False, True])
