@@ -306,7 +306,7 @@ def _log_pause(pause: Pause, response: requests.Response, body: bytes) -> None:
             "Unleash live."
         )
         raise FatalError(msg)
-    if pause.seconds:
+    if pause.seconds >= 1:
         logger.warning(
             "Rate limited (HTTP 429): pausing all requests for %.0f s", pause.seconds
         )

@@ -187,7 +187,12 @@ class _Pace:
         """Set the rate after a pause."""
         rate = max(self._accepted, 1) / max(now - self.started, 1e-6)
         self._measure(paused_at)
-        burst = self._accepted >= BURST and now - paused_at > paused_at - self.started
+        # A quota that the first pause renewed is counted in seconds: no burst used it up.
+        burst = (
+            self._accepted >= BURST
+            and now - paused_at > paused_at - self.started
+            and pauses != QUOTA_STREAK
+        )
         if self.rate == inf and not burst:
             self.rate = rate
         else:
