@@ -338,7 +338,8 @@ def test_pages_build_and_their_links_lead_somewhere() -> None:
 
 
 def test_promises_name_their_tests() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text()))
+    pages = [(DOCS / name).read_text() for name in ("reliability.md", "network.md")]
+    named = set(re.findall(r"`(test_\w+)`", "".join(pages)))
     source = "".join(file.read_text() for file in ROOT.glob("tests/**/test_*.py"))
     assert named
     assert named <= set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,7 +33,6 @@ from tap_unleash.api.failures import Failure, no_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 CERTIFICATES = {"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"}
 
@@ -291,6 +293,20 @@ def relay(source: socket.socket, sink: socket.socket, bytes_per_second: int) -> 
     for end in (source, sink):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_directory_of_certificates_is_trusted(
+    authority: trustme.CA, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(Path(bundle).parent)
+    openssl = shutil.which("openssl")
+    if not openssl:
+        pytest.skip("OpenSSL's command is not installed")
+    subprocess.run([openssl, "rehash", folder], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_DIR", folder)
+    with server(OK, tls(authority)) as (port, _):
+        result = run(f"https://localhost:{port}/v1")
+    assert (result.code, result.err) == (0, "")
 
 
 @contextmanager
