@@ -101,6 +101,19 @@ class Random(Concurrency):
         return float(self._random.random() < self._share)
 
 
+class Several:
+    """Limits that apply together."""
+
+    def __init__(self, *limits: Limit) -> None:
+        self._limits = limits
+
+    def refuse(self, now: float, in_flight: int) -> float:
+        return max(limit.refuse(now, in_flight) for limit in self._limits)
+
+    def least_seconds(self, requests: int) -> float:
+        return max(limit.least_seconds(requests) for limit in self._limits)
+
+
 class Cost(NamedTuple):
     seconds: float
     requests: int

@@ -14,12 +14,15 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tap_unleash.api.rate_limiter import AdaptiveRateLimiter
+from tap_unleash.api.rate_limiter import MAX_PAUSE, AdaptiveRateLimiter
 from unit.simulated_limits import (
     Concurrency,
     FixedWindow,
     Random,
+    Several,
     SlidingWindow,
     TokenBucket,
     simulate,
@@ -138,6 +141,43 @@ def test_a_limit_of_concurrent_requests_does_not_slow_them_down(
     least = requests * latency / min(maximum, concurrency)
     assert cost.seconds <= 1.3 * least
     assert cost.requests <= 1.1 * requests
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(
+    quota=st.sampled_from([*QUOTAS]),
+    rate=st.sampled_from([60, 100, 300, 1000]),
+    share=st.sampled_from([0, 0.03, 0.1]),
+    maximum=st.sampled_from([1, 2, 4, 99]),
+    concurrency=st.sampled_from([1, 4, 16]),
+    latency=st.sampled_from([0.01, 0.1, 1]),
+    names_time=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_limits_that_apply_together_do_not_stop_the_sync(  # noqa: PLR0913
+    *,
+    quota: str,
+    rate: int,
+    share: float,
+    maximum: int,
+    concurrency: int,
+    latency: float,
+    names_time: bool,
+    seed: int,
+) -> None:
+    limit = Several(QUOTAS[quota](rate), Concurrency(maximum), Random(share, seed))
+    requests = 200
+    cost = simulate(
+        limit,
+        requests,
+        concurrency=concurrency,
+        latency=latency,
+        names_time=names_time,
+        seed=seed,
+    )
+    # With a quota, random refusals are taken for its own, so the pace can fall to this.
+    assert cost.seconds <= 1.5 * MAX_PAUSE * requests
+    assert cost.requests <= 2.5 * requests
 
 
 def test_the_pace_is_not_learned_from_slow_responses() -> None:
