@@ -29,6 +29,7 @@ from reliability.runs import (
     row,
     run,
 )
+from reliability.servers import listening, server
 from tap_unleash.api.failures import Failure, no_response
 
 if TYPE_CHECKING:
@@ -62,43 +63,6 @@ def bundle(authority: trustme.CA, tmp_path: Path) -> str:
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return str(path)
-
-
-@contextmanager
-def server(
-    answer: bytes, context: ssl.SSLContext | None = None
-) -> Iterator[tuple[int, list[bytes]]]:
-    """Answer each connection's first request with these bytes, and close it."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    received: list[bytes] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            received.append(b"")
-            with suppress(OSError), ExitStack() as stack:
-                stack.enter_context(connection)
-                if context:
-                    connection = context.wrap_socket(connection, server_side=True)
-                    stack.enter_context(connection)
-                received[-1] = connection.recv(65_536)
-                connection.sendall(answer)
-                # A socket that is closed while there are bytes to read resets the connection.
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(65_536):
-                    pass
-
-    thread = Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1], received
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 def tls(
@@ -285,16 +249,6 @@ def test_an_own_certificate_authority_is_trusted(
     assert all(request.startswith(b"GET /v1/analytics/") for request in received)
 
 
-def relay(source: socket.socket, sink: socket.socket, bytes_per_second: int) -> None:
-    with suppress(OSError):
-        while data := source.recv(bytes_per_second // 20 or 1):
-            time.sleep(len(data) / bytes_per_second)
-            sink.sendall(data)
-    for end in (source, sink):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-
-
 def test_a_directory_of_certificates_is_trusted(
     authority: trustme.CA, bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,37 +263,37 @@ def test_a_directory_of_certificates_is_trusted(
     assert (result.code, result.err) == (0, "")
 
 
+def relay(source: socket.socket, sink: socket.socket, bytes_per_second: int) -> None:
+    with suppress(OSError):
+        while data := source.recv(bytes_per_second // 20 or 1):
+            time.sleep(len(data) / bytes_per_second)
+            sink.sendall(data)
+    for end in (source, sink):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
 def slow_link(url: str, bytes_per_second: int) -> Iterator[str]:
     """Relay each connection at that rate, and yield the URL of the relay."""
     host = str(urlsplit(url).netloc)
     address = host.partition(":")[0], int(host.partition(":")[2])
-    listener = socket.create_server(("127.0.0.1", 0))
     threads: list[Thread] = []
     sockets: list[socket.socket] = []
 
-    def serve() -> None:
-        while True:
-            try:
-                inside, _ = listener.accept()
-            except OSError:
-                return
-            outside = socket.create_connection(address)
-            outside.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            for ends in ((inside, outside, 10**6), (outside, inside, bytes_per_second)):
-                thread = Thread(target=relay, args=ends, daemon=True)
-                thread.start()
-                threads.append(thread)
-            sockets.extend((inside, outside))
+    def join(inside: socket.socket) -> None:
+        outside = socket.create_connection(address)
+        outside.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for ends in ((inside, outside, 10**6), (outside, inside, bytes_per_second)):
+            thread = Thread(target=relay, args=ends, daemon=True)
+            thread.start()
+            threads.append(thread)
+        sockets.extend((inside, outside))
 
-    accepting = Thread(target=serve)
-    accepting.start()
     try:
-        yield url.replace(host, f"127.0.0.1:{listener.getsockname()[1]}")
+        with listening(join) as port:
+            yield url.replace(host, f"127.0.0.1:{port}")
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        accepting.join()
         for end in sockets:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +24,7 @@ from reliability.runs import (
     row,
     run,
 )
+from reliability.servers import server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,27 +207,8 @@ def impostor(certificate: Path) -> Iterator[tuple[str, list[bytes]]]:
     """A server with that certificate, and the requests that it received."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    received: list[bytes] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                with context.wrap_socket(connection, server_side=True) as secured:
-                    received.append(secured.recv(1024))
-            except OSError:
-                connection.close()
-
-    thread = Thread(target=serve)
-    thread.start()
-    yield f"https://localhost:{listener.getsockname()[1]}/v1", received
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
+    with server(b"", context) as (port, received):
+        yield f"https://localhost:{port}/v1", received
 
 
 def test_a_self_signed_certificate_is_rejected(
