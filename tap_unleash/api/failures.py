@@ -90,15 +90,15 @@ class Failure(Exception):
         error: type[UnleashError] = Unavailable,
         attempts: int | None = None,
     ) -> None:
-        """Store the reason.
+        """Describe the failure.
 
         Args:
-            what: The reason.
-            overload: See above.
-            too_large: See above.
-            retry_after: See above.
-            error: See above.
-            attempts: See above; `MAX_ATTEMPTS` by default.
+            what: The reason, as part of a sentence.
+            overload: Whether the API may answer if it has less to do.
+            too_large: Whether it may answer for a shorter time range only.
+            retry_after: Seconds that the API asked to wait.
+            error: Type of the error after the last attempt.
+            attempts: Most attempts; `MAX_ATTEMPTS` by default.
         """
         super().__init__(what)
         self.overload = overload
@@ -163,10 +163,10 @@ def _no_proxy(cause: Exception, attempts: int | None) -> Failure | FatalError:
                 f"The proxy requires authentication ({status}). Add the user name and "
                 "password to the URL in HTTPS_PROXY."
             )
-        what = f"the proxy does not connect to the API ({status})"
+        what = f"proxy does not connect to the API ({status})"
         if not status.startswith("5"):
-            return FatalError(f"{what[0].upper()}{what[1:]}. Check its configuration.")
-        return Failure(what, error=FatalError)
+            return FatalError(f"The {what}. Check its configuration.")
+        return Failure(f"the {what}", error=FatalError)
     if isinstance(cause, NameResolutionError):
         what = "host name of the proxy not found"
         return Failure(what, error=FatalError, attempts=attempts)

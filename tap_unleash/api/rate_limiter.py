@@ -152,20 +152,15 @@ class _Pace:
         started: When the first request after the last pause was accepted.
     """
 
-    def __init__(self, now: float, accepted: int = 0) -> None:
+    def __init__(self, now: float) -> None:
         self.rate = self._refused_rate = inf
         self.sustained = 0.0
         self.started = now
-        self._accepted = accepted
-        self._grown = self._short_cycles = 0
+        self._accepted = self._grown = self._short_cycles = 0
         self._plateau = PLATEAU
         self._paused_at: float | None = None
         self._idle = 0.0
         self._sustained_for: tuple[int, float] = (0, 0.0)
-
-    @property
-    def accepted_since(self) -> tuple[float, int]:
-        return self.started, self._accepted
 
     def idle(self, seconds: float) -> None:
         """Leave out time in which nothing was to be sent: it says nothing about a quota."""
@@ -327,9 +322,8 @@ class AdaptiveRateLimiter:
         now = self._clock()
         if not self._has_quota:
             self._concurrency.refused(permit.in_flight)
-        if (
-            permit.started < self._refused_at
-        ):  # it was in flight when the last was refused
+        if permit.started < self._refused_at:
+            # It was in flight when another one was refused.
             if self._has_quota and retry_after is not None:
                 self._resume_at = max(self._resume_at, now + retry_after)
             return self._pause(0.0) if self._has_quota else None
@@ -370,7 +364,6 @@ class AdaptiveRateLimiter:
             or (named and self._doubt == 1)
         ):
             self._has_quota = True
-            self._pace = _Pace(*self._pace.accepted_since)
             self._concurrency = _ConcurrencyLimit(self._concurrency.maximum)
 
     def _pause(self, seconds: float) -> Pause:
