@@ -87,8 +87,15 @@ class TableauPage(BaseModel):
     data: list[dict[str, Any]]
 
 
-# JSON has one kind of number: 5.0 equals 5, and true is not a number.
-Whole = Annotated[float, Field(strict=True, multiple_of=1, ge=0, le=10_000)]
+def _number(value: object) -> object:
+    # JSON has one kind of number: 5.0 equals 5; true and "5" are no numbers.
+    if type(value) not in {int, float}:
+        message = "must be a number"
+        raise ValueError(message)
+    return value
+
+
+Whole = Annotated[int, Field(ge=0, le=10_000), BeforeValidator(_number)]
 
 
 class Growth(BaseModel):
@@ -366,8 +373,8 @@ async def truth(
 @control.post("/rows")
 async def grow(state: Stateful, growth: Growth) -> Grown:
     """Add new rows."""
-    late = int(growth.late_minutes)
-    return Grown(added=state.account.grow(int(growth.count), late_minutes=late))
+    added = state.account.grow(growth.count, late_minutes=growth.late_minutes)
+    return Grown(added=added)
 
 
 @control.get("/requests")

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -194,3 +195,13 @@ def test_truth_and_new_rows_over_http() -> None:
             "max_in_flight": 1,
             "by_status": {"200": 5},
         }
+
+
+@pytest.mark.parametrize("count", ["1e-20", "0.5", "-1", "10001", "true", '"5"'])
+def test_number_of_new_rows_is_checked(count: str) -> None:
+    with MockAPI(Account.generate(rows=3)) as api:
+        url = api.url.removesuffix("/v1") + "/mock/rows"
+        body = f'{{"count": {count}}}'.encode()
+        request = Request(url, body, {"content-type": "application/json"})  # noqa: S310
+        with pytest.raises(HTTPError, match="422"):
+            urlopen(request, timeout=30)  # noqa: S310
