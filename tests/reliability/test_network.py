@@ -19,7 +19,7 @@ import pytest
 import requests
 import trustme
 
-from mock_api import Account, MockAPI, Row
+from mock_api import Account, Fault, MockAPI, Row
 from reliability.runs import (
     IMPATIENT,
     Table,
@@ -341,6 +341,42 @@ def test_an_address_that_does_not_respond_has_a_time_out_of_its_own() -> None:
         url = f"http://127.0.0.1:{address[1]}/v1"
         result = run(url, constants=constants, request_timeout=1000)
     assert "(timed out) after 9 attempts. " in assert_one_line(result)
+
+
+NAMES_THAT_ARE_NOT_FOUND = """
+import socket
+from itertools import count
+
+find, numbers = socket.getaddrinfo, count(1)
+
+def find_or_fail(*args, **options):
+    if next(numbers) in {failing}:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    return find(*args, **options)
+
+socket.getaddrinfo = find_or_fail
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "failing"), [(0, range(2, 1000)), (1, range(2, 7))], ids=str
+)
+def test_a_sync_outlasts_a_failure_of_dns(
+    broken: int, failing: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = NAMES_THAT_ARE_NOT_FOUND.format(failing=failing)
+    (tmp_path / "sitecustomize.py").write_text(hook)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    faults = [Fault(kind="drop", where="analytics", start=3, until=3)] if broken else []
+    with MockAPI(Account.generate(rows=300), page_size=50, faults=faults) as api:
+        url = api.url.replace("127.0.0.1", "localhost")
+        result = run(url, constants=IMPATIENT, concurrency=1, loglevel="WARNING")
+        assert result.code == 0, result.err
+        table = Table()
+        table.load(result.messages)
+        assert_truth(table, expected(api.truth()))
+    not_found = result.err.count("host name 'localhost' not found (attempt ")
+    assert not_found == broken * len(failing)
 
 
 @pytest.mark.parametrize(("reached", "attempts"), [(False, 3), (True, 9)])
