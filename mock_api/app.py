@@ -87,7 +87,7 @@ class TableauPage(BaseModel):
     data: list[dict[str, Any]]
 
 
-def _number(value: object) -> object:
+def _json_number(value: object) -> object:
     # JSON has one kind of number: 5.0 equals 5; true and "5" are no numbers.
     if type(value) not in {int, float}:
         message = "must be a number"
@@ -95,7 +95,7 @@ def _number(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, Field(ge=0, le=10_000), BeforeValidator(_number)]
+Whole = Annotated[int, Field(ge=0, le=10_000), BeforeValidator(_json_number)]
 
 
 class Growth(BaseModel):
