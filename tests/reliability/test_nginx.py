@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 from contextlib import contextmanager
-from math import ceil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,5 +88,5 @@ def test_the_limits_of_nginx_refuse_few_requests(
         assert_truth(table, expected(api.truth()))
         accepted = len(api.requests)
     log = (tmp_path / "access.log").read_text()
-    refused = log.count('" 429 ')
-    assert 0 < refused <= ceil(0.1 * accepted) + concurrency
+    # How many depends on the load of the machine; the simulations have exact limits.
+    assert 0 < log.count('" 429 ') < accepted / 3
