@@ -17,7 +17,10 @@ from tap_unleash.api.time_window import EARLIEST, LATEST
 from tap_unleash.api.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+PREFIX = "TAP_UNLEASH_"
+"""Prefix of the environment variables of the settings."""
 
 SHORTEST_SECRET = 8
 """Characters below which a key is not redacted in messages, which it would garble."""
@@ -145,7 +148,7 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
             )
             reasons.append(
                 f"missing required setting '{missing}'. Set it in the config file, or set "
-                f"TAP_UNLEASH_{missing.upper()} and pass --config=ENV"
+                f"{PREFIX}{missing.upper()} and pass --config=ENV"
             )
         elif error.validator == "additionalProperties" and setting is None:
             for name in sorted(settings.keys() - known.keys()):
@@ -163,6 +166,28 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if len(key) >= SHORTEST_SECRET:
         text = text.replace(key, "***")
     return text if text.endswith("?") else f"{text}."
+
+
+def unknown_variables(
+    environment: Iterable[str], schema: Mapping[str, Any]
+) -> Iterator[str]:
+    """Find environment variables that look like settings, and are none.
+
+    Args:
+        environment: The names of the variables.
+        schema: The JSON schema of the settings.
+
+    Yields:
+        A warning per variable.
+    """
+    known = {PREFIX + name.upper() for name in schema["properties"]}
+    for name in sorted(set(environment) - known - {f"{PREFIX}LOGLEVEL"}):
+        if name.startswith(PREFIX):
+            near = get_close_matches(name, known, 1, 0.8)
+            yield (
+                f"Ignoring the environment variable {name}: there is no such setting"
+                + (f". Did you mean {near[0]}?" if near else "")
+            )
 
 
 def _parse_key(key: str) -> str:

@@ -171,7 +171,7 @@ class Sessions(ListStream):
 
     @override
     def get_values(self) -> list[str]:
-        return self.client.sessions()
+        return self.tap.session_ids
 
 
 class Analytics(BulkStream, UnleashStream):

@@ -19,12 +19,18 @@ from singer_sdk import typing as th
 from singer_sdk.authenticators import APIKeyAuthenticator, BearerTokenAuthenticator
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import SingerCommand
+from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_unleash import streams
 from tap_unleash.api.client import API_URL, UnleashClient
 from tap_unleash.api.errors import FatalError, UnleashError
-from tap_unleash.config import Config, InvalidConfiguration, explain
+from tap_unleash.config import (
+    Config,
+    InvalidConfiguration,
+    explain,
+    unknown_variables,
+)
 from tap_unleash.writer import BufferedWriter, output_error
 
 if TYPE_CHECKING:
@@ -219,13 +225,31 @@ class TapUnleash(Tap):
     ).to_dict()
 
     @override
-    def __init__(self, *args: Any, validate_config: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        parse_env_config: bool = False,
+        validate_config: bool = True,
+        **kwargs: Any,
+    ) -> None:
         self.failures: list[str] = []
         try:
-            super().__init__(*args, validate_config=validate_config, **kwargs)
+            super().__init__(
+                *args,
+                parse_env_config=parse_env_config,
+                validate_config=validate_config,
+                **kwargs,
+            )
         except ConfigValidationError as error:
             msg = explain(self.config, error.schema or {})
             raise InvalidConfiguration(msg) from None
+        except ValueError as error:
+            # The SDK parses the variables, and says nothing of the one that is invalid.
+            msg = f"Cannot read an environment variable TAP_UNLEASH_…: {error}."
+            raise InvalidConfiguration(msg) from None
+        if parse_env_config:
+            for warning in unknown_variables(os.environ, self.config_jsonschema):
+                self.logger.warning(warning)
         if validate_config:
             _ = self.settings
 
@@ -264,12 +288,22 @@ class TapUnleash(Tap):
         )
 
     @cached_property
-    def device_ids(self) -> list[str]:
-        """The devices to extract."""
+    def listed_device_ids(self) -> list[str]:
+        """The devices of the account."""
         try:
-            listed = self.client.devices()
+            return self.client.devices()
         except UnleashError as error:
             raise FatalError(str(error)) from error
+
+    @cached_property
+    def session_ids(self) -> list[str]:
+        """The sessions of the account."""
+        return self.client.sessions()
+
+    @cached_property
+    def device_ids(self) -> list[str]:
+        """The devices to extract."""
+        listed = self.listed_device_ids
         if unknown := (self.settings.device_ids or frozenset()).difference(listed):
             msg = f"Unknown device in 'device_ids': {', '.join(sorted(unknown))}."
             raise InvalidConfiguration(msg)
@@ -327,7 +361,12 @@ class TapUnleash(Tap):
             name=command.name,
             callback=command.callback,
             params=command.params,
-            help=command.help,
+            help="Extract detections and metrics from Unleash live (unleashlive.com).",
+            epilog="The configuration is a JSON file (--config=config.json), environment "
+            "variables (--config=ENV), or both (one --config option each). Variables are "
+            "named after the settings: TAP_UNLEASH_API_KEY, TAP_UNLEASH_START_DATE and so "
+            "on. --about describes all settings. TAP_UNLEASH_LOGLEVEL sets the log level: "
+            "DEBUG adds a line per request, and WARNING leaves out the progress.",
             context_settings=command.context_settings,
             logger=cls.logger,
         )
@@ -343,6 +382,21 @@ class TapUnleash(Tap):
             msg = f"Cannot read the config file: {reason}"
             raise InvalidConfiguration(msg) from None
         return config
+
+    @override
+    @classmethod
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        if value == CliTestOptionValue.All.value and (config := ctx.params["config"]):
+            # The SDK ends a test that succeeded without a word, and has no hook for it.
+            tap = cls(config=config.config, parse_env_config=config.parse_env)
+            tap.run_connection_test()
+            tap.logger.info(
+                "The connection works. Devices in the account: %d; sessions: %d",
+                len(tap.listed_device_ids),
+                len(tap.session_ids),
+            )
+            ctx.exit()
+        super().cb_test(ctx, param, value)
 
     @override
     @classmethod

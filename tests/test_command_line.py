@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -108,6 +109,71 @@ def test_an_invalid_setting_is_reported_before_any_request(
 ) -> None:
     assert text in assert_one_line(run(api, **settings))
     assert not api.requests
+
+
+def run_with_environment(
+    monkeypatch: pytest.MonkeyPatch, *args: str, **settings: str
+) -> Run:
+    """Run the tap with settings from environment variables only."""
+    for name, value in {"api_key": "mock", **settings}.items():
+        monkeypatch.setenv(f"TAP_UNLEASH_{name.upper()}", value)
+    arguments = [sys.executable, "-m", "tap_unleash", "--config=ENV", *args]
+    done = subprocess.run(arguments, capture_output=True, timeout=LONG, check=False)
+    return Run(done.returncode, done.stdout, done.stderr.decode())
+
+
+def test_an_unknown_environment_variable_is_reported(
+    api: MockAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run_with_environment(
+        monkeypatch,
+        api_url=api.url,
+        strat_date="2024-01-01",
+        stream_maps="{}",
+        loglevel="WARNING",
+    )
+    assert_complete(api, result)
+    (warning,) = result.err.splitlines()
+    assert warning.endswith(
+        "Ignoring the environment variable TAP_UNLEASH_STRAT_DATE: there is no such "
+        "setting. Did you mean TAP_UNLEASH_START_DATE?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("concurrency", "many"), ("batch_config", "{")]
+)
+def test_an_environment_variable_that_cannot_be_read_is_reported(
+    setting: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run_with_environment(monkeypatch, **{setting: value, "loglevel": "ERROR"})
+    text = "Cannot read an environment variable TAP_UNLEASH_…: "
+    assert text in assert_one_line(result)
+
+
+@pytest.mark.parametrize("devices", [None, '["Wa"]'])
+def test_the_connection_test_says_that_the_connection_works(
+    api: MockAPI, monkeypatch: pytest.MonkeyPatch, devices: str | None
+) -> None:
+    settings = {"device_ids": devices} if devices else {}
+    result = run_with_environment(monkeypatch, "--test", api_url=api.url, **settings)
+    assert result.code == 0
+    assert result.err.splitlines()[-1].endswith(
+        "The connection works. Devices in the account: 2; sessions: 1"
+    )
+    assert len(api.requests) == 4
+
+
+def test_a_rate_limit_is_reported_with_its_estimate() -> None:
+    account = Account({f"W{n}": [Row(row(f"W{n}", 1))] for n in range(45)})
+    with MockAPI(account, rate_limit=20, rate_window=1) as api:
+        result = run(api, loglevel="INFO")
+        assert_complete(api, result)
+    (estimate, *_) = re.findall(r"Estimated rate limit: (\d+) requests/min", result.err)
+    assert 0 < int(estimate) < 10_000
+    assert re.search(
+        r"Rate limited \(HTTP 429\): pausing all requests for \d+ s", result.err
+    )
 
 
 def test_dates_outside_of_the_range_of_the_api_are_clamped(api: MockAPI) -> None:

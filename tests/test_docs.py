@@ -34,7 +34,7 @@ LINES = [
 PLACE = "\0"
 """Stands for a placeholder in a message."""
 
-DESCRIPTIVE = {"bar_format", "description", "title"}
+DESCRIPTIVE = {"bar_format", "description", "epilog", "help", "title"}
 """Keyword arguments whose texts are not messages."""
 
 SILENT = {"cast", "compile", "debug", "fullmatch"}
@@ -59,6 +59,7 @@ FOREIGN = [
     "No such file or directory",
     "No space left on device",
     # of Python and of libraries
+    "invalid literal for int() with base 10",
     "can't start new thread",
     "Could not find a suitable TLS CA certificate bundle, invalid path",
     "Expecting value: line 1 column 1 (char 0)",

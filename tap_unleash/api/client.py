@@ -49,6 +49,9 @@ minute of a quota."""
 MAX_BODY = 64 * 1024 * 1024
 """Most bytes of a decoded body: six times the 10 MB that AWS API Gateway lets through."""
 
+RATE_CHANGE = 0.1
+"""Least relative change of the estimated rate limit that is logged."""
+
 CHUNK = 1024 * 1024
 """Most bytes read from the socket at a time."""
 
@@ -106,6 +109,7 @@ class UnleashClient:
         verify = environment["verify"]
         self._verify = bundle or True if verify in {None, True} else verify
         self._reached = False
+        self._logged_rate = 0.0
         headers = {**session.headers, "User-Agent": user_agent}
         self._request = requests.Request("GET", self._url, headers, auth=auth).prepare()
 
@@ -210,8 +214,8 @@ class UnleashClient:
                         pause = self._queue.refused(
                             permit, failures.retry_after(response, body)
                         )
-                    else:
-                        self._queue.accepted(permit)
+                    elif rate := self._queue.accepted(permit):
+                        self._log_rate(rate)
                 if pause is None:
                     failures.check(response, body)
                     return decode(body)
@@ -271,6 +275,12 @@ class UnleashClient:
         seconds = time.monotonic() - started
         self._on_response(request.path_url, response.status_code, seconds)
         return response, body
+
+    def _log_rate(self, rate: float) -> None:
+        """Log the estimated rate limit if it changed."""
+        if abs(rate - self._logged_rate) > RATE_CHANGE * self._logged_rate:
+            self._logged_rate = rate
+            logger.info("Estimated rate limit: %.0f requests/min", 60 * rate)
 
     def _read(self, response: requests.Response, deadline: float) -> bytes:
         """Read the body, in pieces, so that a slow one cannot exceed the time-out."""

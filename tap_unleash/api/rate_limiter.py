@@ -162,6 +162,11 @@ class _Pace:
         self._idle = 0.0
         self._sustained_for: tuple[int, float] = (0, 0.0)
 
+    @property
+    def estimate(self) -> float:
+        """The estimated rate limit; infinite if there was no refusal."""
+        return self.rate if self._refused_rate == inf else self._refused_rate
+
     def idle(self, seconds: float) -> None:
         """Leave out time in which nothing was to be sent: it says nothing about a quota."""
         self.started += seconds
@@ -293,21 +298,27 @@ class AdaptiveRateLimiter:
         self._in_flight.remove(permit)
         self._idle_since = self._clock()
 
-    def accepted(self, permit: Permit) -> None:
+    def accepted(self, permit: Permit) -> float | None:
         """Count a response other than 429.
 
         Args:
             permit: That of the request.
+
+        Returns:
+            The rate limit in requests per second, if this response ends a pause, after which
+            it is estimated again.
         """
         self._concurrency.accepted(permit.in_flight)
         self._recent.append(False)
         after = permit.started >= self._refused_at
-        if after and self._has_quota and self._refusals:
+        resumed = after and self._has_quota and self._refusals > 0
+        if resumed:
             self._pace.resume(self._paused_at, self._refusals, self._clock())
         # Requests that were in flight when one was refused say nothing about what follows.
         self._pace.accepted(paced=after and permit.paced)
         if after:
             self._refusals = 0
+        return self._pace.estimate if resumed else None
 
     def refused(self, permit: Permit, retry_after: float | None = None) -> Pause | None:
         """Count a 429.

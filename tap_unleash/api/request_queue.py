@@ -75,14 +75,17 @@ class RequestQueue:
         if self._queue:
             self._queue[0].notify()
 
-    def accepted(self, permit: Permit) -> None:
+    def accepted(self, permit: Permit) -> float | None:
         """Count a response other than 429.
 
         Args:
             permit: That of the request.
+
+        Returns:
+            The rate limit in requests per second, if it is estimated again.
         """
         with self._lock:
-            self._limiter.accepted(permit)
+            return self._limiter.accepted(permit)
 
     def refused(self, permit: Permit, retry_after: float | None) -> Pause | None:
         """Count a 429.
