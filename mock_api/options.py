@@ -1,6 +1,6 @@
 """The options of the mock API: how it responds where the documentation is silent.
 
-The command line, the tests and the table in `docs/mock-api.md` share this list.
+The command line, the tests and the table in `docs/guides/fault-injection.md` share this list.
 """
 
 from __future__ import annotations

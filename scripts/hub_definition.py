@@ -16,6 +16,10 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PIP_URL = "../tap-unleash"
+"""Where the tap is installed from: a clone next to the Meltano project. With the release on
+PyPI, this becomes its name, here and in the commands that `test_commands.py` lists."""
+
 FACTS = {
     "domain_url": "https://unleashlive.com",
     "executable": "tap-unleash",
@@ -25,12 +29,14 @@ FACTS = {
     "logo_url": "/assets/logos/extractors/unleash-live.svg",
     "maintenance_status": "beta",
     "namespace": "tap_unleash",
-    "pip_url": "tap-unleash",
-    "prereq": "- An account of Unleash live with the API add-on, which your account manager "
-    "enables.\n- An API key, or a personal access token; the role Viewer is enough.",
+    "pip_url": PIP_URL,
+    "prereq": "- An Unleash live account with the API add-on, which your account manager "
+    "enables.\n- A personal access token with the role Viewer (recommended), or a legacy API "
+    "key.",
     "quality": "unknown",
-    "usage": "Unleash live is not Unleash (getunleash.io), which is about feature flags, nor "
-    "Unleashed, which is about inventories.",
+    "select": ["analytics.*", "devices.*", "sessions.*"],
+    "usage": "This tap is for Unleash live (unleashlive.com). It is not for Unleash "
+    "(getunleash.io, feature flags) or Unleashed (inventory software).",
     "variant": "tap-unleash",
 }
 """What the tap cannot know."""

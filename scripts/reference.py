@@ -1,14 +1,17 @@
-"""Write the tables of settings and fields into the pages that have them.
+"""Write the settings and the tables of fields into the pages that have them.
 
-A table follows a comment with its name, and ends at the next empty line.
+A table follows a comment with its name, and ends at the next empty line. The settings are
+between two comments.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tap_unleash.config import PREFIX
 from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
@@ -49,30 +52,72 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def settings() -> Iterator[tuple[bool, str, dict[str, Any], bool]]:
+    """List the settings.
+
+    Yields:
+        Whether the SDK adds the setting, its name, its schema, and whether it is required.
+    """
+    tap = TapUnleash(config={}, validate_config=False)
+    schema = tap.config_jsonschema
+    of_the_sdk: dict[str, Any] = {"properties": {}}
+    tap.append_builtin_config(of_the_sdk)
+    for name, setting in schema["properties"].items():
+        builtin = name in of_the_sdk["properties"]
+        yield builtin, name, setting, name in schema["required"]
+
+
+def sections() -> str:
+    """Describe each setting of the tap under a heading of its own.
+
+    Returns:
+        The sections.
+    """
+    lines = []
+    for builtin, name, setting, required in settings():
+        if builtin:
+            continue
+        need = "Required" if required else "Default: not set"
+        if "default" in setting:
+            need = "Default: `{}`".format(json.dumps(setting["default"]).strip('"'))
+        lines += [
+            f"### `{name}`\n",
+            f"{setting['description']}\n",
+            f"- Type: {kind(setting).removesuffix(' or null')}{limits(setting)}",
+            f"- {need}",
+            f"- Environment variable: `{PREFIX}{name.upper()}`\n",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def limits(schema: dict[str, Any]) -> str:
+    """Say between which numbers a value lies.
+
+    Args:
+        schema: The value's schema.
+
+    Returns:
+        The limits, with a comma before them; empty if there are none.
+    """
+    if "minimum" not in schema:
+        return ""
+    to = f"to {schema['maximum']}" if "maximum" in schema else "or more"
+    return f", {schema['minimum']} {to}"
+
+
 def tables() -> Iterator[tuple[str, str]]:
     """Make the tables.
 
     Yields:
         The name of a table, and the table.
     """
-    tap = TapUnleash(config={}, validate_config=False)
-    schema = tap.config_jsonschema
-    of_the_sdk: dict[str, Any] = {"properties": {}}
-    tap.append_builtin_config(of_the_sdk)
-    rows: dict[bool, list[list[str]]] = {True: [], False: []}
-    for name, setting in schema["properties"].items():
-        default = setting.get("default", "")
-        if isinstance(default, bool):
-            default = str(default).lower()
-        default = f"`{default}`" if default != "" else ""
-        need = "required" if name in schema["required"] else default
-        meaning = kind(setting).removesuffix(" or null")
-        row = [f"`{name}`", meaning, need, setting["description"]]
-        rows[name not in of_the_sdk["properties"]].append(row)
-    head = ["setting", "type", "default", "meaning"]
-    yield "settings", table(head, rows[True])
-    yield "sdk-settings", table(head, rows[False])
-    for name, stream in tap.streams.items():
+    rows = [
+        [f"`{name}`", kind(schema).removesuffix(" or null"), schema["description"]]
+        for builtin, name, schema, _ in settings()
+        if builtin
+    ]
+    yield "sdk-settings", table(["setting", "type", "meaning"], rows)
+    for name, stream in TapUnleash(config={}, validate_config=False).streams.items():
         fields = [
             [f"`{field}`", kind(of_field), of_field["description"]]
             for field, of_field in stream.schema["properties"].items()
@@ -84,12 +129,14 @@ def main(root: Path = ROOT) -> None:
     """Rewrite the pages.
 
     Args:
-        root: The folder of the README and of the folder `docs`.
+        root: The folder of the folder `docs`.
     """
-    made = dict(tables())
+    made, described = dict(tables()), sections()
     place = re.compile(r"(<!-- table: (.+) -->\n\n)(?:\|.*\n)*")
-    for page in [root / "README.md", *root.glob("docs/*.md")]:
-        page.write_text(place.sub(lambda m: m[1] + made[m[2]], page.read_text()))
+    between = re.compile(r"(<!-- settings -->\n\n?).*?(<!-- end -->)", re.DOTALL)
+    for page in root.glob("docs/reference/*.md"):
+        text = place.sub(lambda m: m[1] + made[m[2]], page.read_text())
+        page.write_text(between.sub(lambda m: m[1] + described + m[2], text))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The queries of docs/analysis.md, as they stand there, on a real PostgreSQL."""
+"""The queries of docs/guides/query.md, as they stand there, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUERIES = re.findall(
-    r"```sql\n(.+?)```", (ROOT / "docs" / "analysis.md").read_text(), re.DOTALL
+    r"```sql\n(.+?)```", (ROOT / "docs" / "guides" / "query.md").read_text(), re.DOTALL
 )
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -18,7 +18,7 @@ by_name = pytest.mark.parametrize("example", WAREHOUSES, ids=lambda path: path.s
 
 @by_name
 def test_page_shows_the_example(example: Path) -> None:
-    page = (ROOT / "docs" / "warehouses" / example.stem).with_suffix(".md")
+    page = (ROOT / "docs" / "destinations" / example.stem).with_suffix(".md")
     assert f"```yaml\n{example.read_text()}```" in page.read_text()
 
 

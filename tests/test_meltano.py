@@ -16,7 +16,6 @@ from jsonschema import Draft202012Validator
 from demo.pipeline import ROOT, Pipeline, compare
 from demo.postgres import postgres
 from mock_api import Account, MockAPI
-from scripts.reference import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,11 +111,6 @@ def test_selects_what_the_tap_selects() -> None:
         if metadata["breadcrumb"] == [] and metadata["metadata"].get("selected")
     }
     assert EXTRACTOR["select"] == [f"{name}.*" for name in sorted(selected)]
-
-
-def test_readme_has_the_settings_of_the_tap() -> None:
-    table = dict(tables())["settings"]
-    assert f"<!-- table: settings -->\n\n{table}\n" in (ROOT / "README.md").read_text()
 
 
 def test_readme_names_every_stream() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import sys
 import tarfile
@@ -14,7 +12,6 @@ import pytest
 from programs import run
 
 from demo.pipeline import ROOT
-from mock_api import Account, MockAPI
 
 UV = Path(sys.executable).with_name("uv")
 PRODUCT = {
@@ -90,27 +87,3 @@ def test_builds_without_a_history(tmp_path: Path) -> None:
     assert [path.name for path in (clone / "dist").glob("*.whl")] == [
         "tap_unleash-0.1.0.dev0-py3-none-any.whl"
     ]
-
-
-def test_readme_commands_do_what_it_says(tmp_path: Path) -> None:
-    blocks = re.findall(r"```sh\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (script,) = (block for block in blocks if "uv tool install" in block)
-    assert " install .\n" in script
-    assert '"your key"' in script
-    script = script.replace(" install .\n", ' install "$CLONE"\n')
-    script = script.replace('"your key"', "mock")
-    shutil.copy(ROOT / "constraints.txt", tmp_path)
-    with MockAPI(Account.generate(rows=100)) as api:
-        run(
-            *("bash", "-euc", script),
-            cwd=tmp_path,
-            CLONE=str(ROOT),
-            PATH=f"{tmp_path / 'bin'}:{UV.parent}:{os.environ['PATH']}",
-            TAP_UNLEASH_API_URL=api.url,
-            UV_CONSTRAINT="constraints.txt",
-            UV_PYTHON=sys.executable,
-            UV_TOOL_BIN_DIR=str(tmp_path / "bin"),
-            UV_TOOL_DIR=str(tmp_path / "tools"),
-        )
-    messages = (tmp_path / "output.jsonl").read_text().splitlines()
-    assert sum('"stream":"analytics","record"' in line for line in messages) == 300

@@ -1,11 +1,11 @@
-"""Unleash live into a warehouse with many workers, each reading its share of the devices.
+"""Load Unleash live into a warehouse with several workers, one per shard of the devices.
 
-Two DAGs: `unleash` reads what is new, every hour. `unleash_backfill` reads past years,
-a year and share of the devices each task, when it is triggered.
+The DAG `unleash` loads new records every hour. `unleash_backfill` loads past years when it
+is triggered, with one task per year and shard.
 
-Airflow's environment says where things are: `MELTANO_PROJECT_ROOT` is a Meltano project
-whose plugins are installed, `MELTANO_STATE_BACKEND_URI` is where all workers keep their
-bookmarks, and `UNLEASH_SHARDS` is how many workers there are. `meltano` is in the `PATH`.
+Set these variables in Airflow's environment: `MELTANO_PROJECT_ROOT` (a Meltano project in
+which the plugins are installed), `MELTANO_STATE_BACKEND_URI` (where all workers keep their
+bookmarks) and `UNLEASH_SHARDS` (the number of shards). `meltano` must be on the `PATH`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from airflow.sdk import Param, dag, task
 
 SHARDS = int(os.environ.get("UNLEASH_SHARDS", "4"))
 LIVE_SINCE = int(os.environ.get("UNLEASH_LIVE_SINCE", "2025"))
-"""The year with which `unleash` begins; those before are for `unleash_backfill`."""
+"""First year that `unleash` loads; `unleash_backfill` loads earlier years."""
 
-# Meltano keeps files of a run by the name of the plugin: workers on one machine need a
-# folder each, which is here the one that Airflow makes for the task and removes.
+# Meltano names the files of a run after the plugin, so each worker on a machine needs its
+# own system directory: the temporary directory of the Airflow task.
 RUN = """
 mkdir .meltano
 for plugins in extractors loaders; do
@@ -45,8 +45,8 @@ def load() -> Any:  # noqa: ANN401 - Airflow has no public name for it
     )
 
 
-def share(worker: int) -> dict[str, str]:
-    """Tell a worker which devices it reads, and the name of its bookmarks."""
+def shard(worker: int) -> dict[str, str]:
+    """Return the shard of a worker and the suffix of its state ID."""
     return {
         "TAP_UNLEASH_SHARD": f"{worker}/{SHARDS}",
         "TAP_UNLEASH_START_DATE": f"{LIVE_SINCE}-01-01T00:00:00Z",
@@ -55,9 +55,9 @@ def share(worker: int) -> dict[str, str]:
 
 
 def year(worker: int, number: int) -> dict[str, str]:
-    """Tell a worker the same for one year; what lies on its edges may be read twice."""
+    """Return the same for one year; both of its ends are inclusive."""
     return {
-        **share(worker),
+        **shard(worker),
         "TAP_UNLEASH_START_DATE": f"{number}-01-01T00:00:00Z",
         "TAP_UNLEASH_END_DATE": f"{number + 1}-01-01T00:00:00Z",
         "STATE": f"{number}-shard-{worker}-of-{SHARDS}",
@@ -68,12 +68,12 @@ def year(worker: int, number: int) -> dict[str, str]:
     schedule="@hourly",
     start_date=datetime(2025, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    max_active_runs=1,  # never two workers of one share
+    max_active_runs=1,  # never two workers per shard
     default_args={"retries": 5},
 )
 def unleash() -> None:
-    """Read what is new."""
-    load().expand(env=[share(worker + 1) for worker in range(SHARDS)])
+    """Load new records."""
+    load().expand(env=[shard(worker + 1) for worker in range(SHARDS)])
 
 
 @dag(
@@ -86,14 +86,14 @@ def unleash() -> None:
     },
 )
 def unleash_backfill() -> None:
-    """Read past years, the last included."""
+    """Load past years, including the last one."""
 
     @task
-    def shares(params: dict[str, int]) -> list[dict[str, str]]:
+    def shards(params: dict[str, int]) -> list[dict[str, str]]:
         years = range(params["first"], params["last"] + 1)
         return [year(worker + 1, n) for n, worker in product(years, range(SHARDS))]
 
-    load().expand(env=shares())
+    load().expand(env=shards())
 
 
 unleash()

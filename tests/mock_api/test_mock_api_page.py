@@ -1,4 +1,4 @@
-"""docs/mock-api.md lists every option, every fault and every parameter of a fault."""
+"""The page on fault injection lists every option, fault and parameter of a fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from mock_api.faults import STREAMS, Kind
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-PAGE = Path(__file__).parents[2].joinpath("docs", "mock-api.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "guides" / "fault-injection.md").read_text()
 FIELDS: dict[str, FieldInfo] = vars(Options)["__pydantic_fields__"]
 
 

@@ -211,7 +211,7 @@ def test_time_without_requests_is_not_taken_for_the_pace() -> None:
 
 
 def test_the_page_states_what_a_quota_costs() -> None:
-    page = (DOCS / "network.md").read_text()
+    page = (DOCS / "how" / "rate-limits.md").read_text()
     for quota in QUOTAS:
         costs = [worst(quota, rate) for name, rate in CASES if name == quota]
         seconds, requests = map(max, zip(*costs, strict=True))
