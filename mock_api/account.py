@@ -278,7 +278,7 @@ class Account:
             self.add(device_id, rows)
 
     @classmethod
-    def generate(
+    def generate(  # noqa: PLR0913 - each has a default
         cls,
         *,
         devices: int = 4,
@@ -286,6 +286,7 @@ class Account:
         seed: int = 0,
         start: datetime = START,
         end: datetime = END,
+        non_ascii: bool = False,
     ) -> Account:
         """Create a realistic account, the same for the same arguments.
 
@@ -295,6 +296,7 @@ class Account:
             seed: The seed of the data.
             start: The start of the data, inclusive.
             end: The end of the data, exclusive.
+            non_ascii: Whether some names of classes, models and files are not ASCII.
         """
         account = cls()
         random = Random(seed)
@@ -302,7 +304,14 @@ class Account:
             device_id = f"W{random.getrandbits(60):015x}"
             count = 0 if number % 4 == 3 else rows  # noqa: PLR2004
             account.devices[device_id] = Device(
-                History(device_id, count, seed=seed, start=start, end=end)
+                History(
+                    device_id,
+                    count,
+                    seed=seed,
+                    start=start,
+                    end=end,
+                    non_ascii=non_ascii,
+                )
             )
         return account
 
@@ -330,7 +339,12 @@ class Account:
                 seconds=60 * late_minutes - 1 if late_minutes else count
             )
             history = History(
-                device_id, count, seed=device.additions, start=start, end=end
+                device_id,
+                count,
+                seed=device.additions,
+                start=start,
+                end=end,
+                non_ascii=device.history.non_ascii,
             )
             self.add(
                 device_id,

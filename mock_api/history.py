@@ -24,10 +24,10 @@ _TRAFFIC = ("person", "truck", "car", "bicycle", "bus", "van", "dog", "total_cou
 _DEFECTS = (
     "corrosion",
     "crack",
-    "Rostfraß",
+    "pitting",
     "moss",
     "nest",
-    "锈",
+    "rust",
     "gap",
     "total_count",
 )
@@ -35,8 +35,14 @@ _MODELS = (
     ("sparse-crowd-density-alphapose", _CROWD),
     ("starter-ai", _TRAFFIC),
     ("asset-inspection-v2", _DEFECTS),
-    ("contagem-de-veículos", _TRAFFIC),
+    ("vehicle-counter", _TRAFFIC),
 )
+_NON_ASCII = {
+    "pitting": "Rostfraß",
+    "rust": "锈",
+    "vehicle-counter": "contagem-de-veículos",
+    "-bridge": "-Brücke-港口",
+}
 
 # Frames hold a varying number of rows, in a cycle, so that the frame of a row can be
 # computed without a search.
@@ -75,11 +81,19 @@ class History:
     Nothing is stored, so millions of rows cost neither memory nor time to start with.
     """
 
-    def __init__(
-        self, device_id: str, rows: int, *, seed: int, start: datetime, end: datetime
+    def __init__(  # noqa: PLR0913 - those of Account.generate
+        self,
+        device_id: str,
+        rows: int,
+        *,
+        seed: int,
+        start: datetime,
+        end: datetime,
+        non_ascii: bool = False,
     ) -> None:
         """Distribute so many rows over sessions within [start, end)."""
         self.device_id = device_id
+        self.non_ascii = non_ascii
         self.rows = range(rows)
         self._salt = crc32(f"{seed}/{device_id}".encode())
         self._start = int(start.timestamp()) * SECOND
@@ -138,6 +152,7 @@ class History:
         begin = self._begin(number)
         noise = crc32(b"session %d" % number, self._salt)
         model_id, classes = _MODELS[noise % len(_MODELS)]
+        names = _NON_ASCII if self.non_ascii else {}
         recorded = datetime.fromtimestamp(begin // SECOND, timezone.utc)
         recording = (
             f"{self.device_id}-{begin // SECOND}-{recorded:%d-%b-%y-%H-%M-%S}.mp4"
@@ -146,13 +161,13 @@ class History:
             recording,
             f"{self.device_id}?token=sneaky-firefox-{noise % 1000}",
             None,
-            recording.replace(".mp4", "-Brücke-港口.mp4"),
+            recording.replace(".mp4", f"{names.get('-bridge', '-bridge')}.mp4"),
         )
         return _Session(
             begin=begin,
             session_id=str(begin // 1000),
-            model_id=model_id,
-            classes=classes,
+            model_id=names.get(model_id, model_id),
+            classes=tuple(names.get(name, name) for name in classes),
             source_file_name=files[number % len(files)],
             first_frame=1 if number % 2 == 0 else noise % 100_000,
         )

@@ -34,6 +34,7 @@ def loaded(
 ) -> Iterator[tuple[Pipeline, Truth]]:
     account = Account.generate(
         rows=4000,
+        non_ascii=True,
         start=datetime(2024, 2, 28, 12, tzinfo=timezone.utc),
         end=datetime(2024, 3, 1, 12, tzinfo=timezone.utc),
     )

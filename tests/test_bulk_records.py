@@ -33,7 +33,7 @@ TIME_EXTRACTED = re.compile(rb',"time_extracted":"[^"]+"')
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[MockAPI]:
-    account = Account.generate(devices=4, rows=700, seed=4)
+    account = Account.generate(devices=4, rows=700, seed=4, non_ascii=True)
     with MockAPI(account, api_key=KEY, page_size=90) as server:
         odd: dict[str, Any] = {
             "class_name": 'a "quoted" \u2028 🚁',

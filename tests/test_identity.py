@@ -32,7 +32,8 @@ def record_id(record: dict[str, Any], occurrence: int) -> str:
 
 
 def test_an_id_is_a_hash_of_the_identifying_values_and_the_occurrence_index() -> None:
-    with MockAPI(Account.generate(devices=3, rows=900), page_size=70) as api:
+    account = Account.generate(devices=3, rows=900, non_ascii=True)
+    with MockAPI(account, page_size=70) as api:
         records = run(api).records()
     groups = defaultdict(list)
     for record in records:

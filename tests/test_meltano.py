@@ -150,7 +150,7 @@ def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_loads_postgres_whichever_endpoint_is_read(tmp_path: Path) -> None:
-    account = Account.generate(rows=1500)
+    account = Account.generate(rows=1500, non_ascii=True)
     (first, second) = (tmp_path / "first", tmp_path / "second")
     with postgres() as url, MockAPI(account, page_size=200) as api:
         for folder, form in (first, "size_optimized"), (second, "tableau"):

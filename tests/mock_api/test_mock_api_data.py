@@ -64,8 +64,7 @@ def test_generated_data_look_real() -> None:
         r"W[0-9a-f]{15}\?token=sneaky-firefox-\d+",
     ):
         assert any(re.fullmatch(pattern, name) for name in files)
-    for column in ("source_file_name", "model_id"):
-        assert not "".join(row[column] or "" for row in truth).isascii()
+    assert json.dumps(truth, ensure_ascii=False).isascii()
     times = Counter((row["device_id"], row["timestamp"]) for row in truth)
     assert max(times.values()) >= 8
     letters = Counter(json.dumps(row) for row in truth)
@@ -74,6 +73,22 @@ def test_generated_data_look_real() -> None:
     assert {"total_count", "group_pixel_size"} <= {row["class_name"] for row in truth}
     assert min(row["timestamp"] for row in truth) >= "2020-08-03"
     assert max(row["timestamp"] for row in truth) < "2020-08-17"
+
+
+def test_generated_names_can_be_other_than_ascii() -> None:
+    account = Account.generate(devices=8, rows=2000, non_ascii=True)
+    plain = Account.generate(devices=8, rows=2000)
+    account.grow(300)
+    plain.grow(300)
+    with MockAPI(account) as api, MockAPI(plain) as other:
+        truth, english = api.truth(), other.truth()
+    for column in ("class_name", "model_id", "source_file_name"):
+        names = {row[column] or "" for row in truth}
+        assert {name for name in names if not name.isascii()}
+    rest = ("count", "device_id", "frame_number", "session_id", "timestamp")
+    assert [[row[name] for name in rest] for row in truth] == [
+        [row[name] for name in rest] for row in english
+    ]
 
 
 def test_generated_data_are_the_same_for_a_seed() -> None:

@@ -42,7 +42,7 @@ ORDERS = [
 
 def generated() -> Account:
     """Three devices with identical rows, some of which are on two pages of 73 rows."""
-    return Account.generate(devices=3, rows=1_003)
+    return Account.generate(devices=3, rows=1_003, non_ascii=True)
 
 
 def small() -> Account:

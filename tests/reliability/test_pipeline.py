@@ -84,7 +84,7 @@ def crash_database(pipeline: Pipeline, loading: Future[None]) -> None:
 def test_a_killed_process_loses_no_record(
     harm: Harm, database: str, tmp_path: Path
 ) -> None:
-    account = Account.generate(devices=3, rows=12_000)
+    account = Account.generate(devices=3, rows=12_000, non_ascii=True)
     # The last device stalls, so that the load cannot be complete too soon.
     stall = Fault(
         kind="stall", where=f"/{list(account.devices)[-1]}/", until=1, seconds=40

@@ -90,7 +90,8 @@ def test_table_equals_the_truth(tmp_path: Path) -> None:
     meltano = Project(
         project, "warehouses/bigquery.yml", target_bigquery=loader
     ).meltano
-    with MockAPI(Account.generate(rows=1000)) as api, emulator(data) as warehouse:
+    account = Account.generate(rows=1000, non_ascii=True)
+    with MockAPI(account) as api, emulator(data) as warehouse:
 
         def query(sql: str) -> list[dict[str, Any]]:
             found = subprocess.run(

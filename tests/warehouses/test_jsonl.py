@@ -28,7 +28,7 @@ def test_lines_equal_the_truth(tmp_path: Path) -> None:
             for line in file.read_text().splitlines()
         ]
 
-    with MockAPI(Account.generate(rows=2000)) as api:
+    with MockAPI(Account.generate(rows=2000, non_ascii=True)) as api:
         env = {"TAP_UNLEASH_API_URL": api.url}
         project.meltano("run", "tap-unleash", "target-jsonl", **env)
         assert compare(api.truth(), lines()) == (0, 0)

@@ -64,7 +64,7 @@ def test_table_equals_the_truth(
         "warehouses/postgres.yml",
         target_postgres=program("target-postgres", "target-postgres"),
     )
-    with MockAPI(Account.generate(rows=2000)) as api:
+    with MockAPI(Account.generate(rows=2000, non_ascii=True)) as api:
         environment = {
             "TAP_UNLEASH_API_URL": api.url,
             "TARGET_POSTGRES_SQLALCHEMY_URL": postgres.replace("://", "+psycopg://"),

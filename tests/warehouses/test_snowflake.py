@@ -57,7 +57,7 @@ def test_table_equals_the_truth(tmp_path: Path, tap: str) -> None:
             for row in query("SELECT * FROM RAW.UNLEASH.ANALYTICS")
         ]
 
-    with MockAPI(Account.generate(rows=1000)) as api:
+    with MockAPI(Account.generate(rows=1000, non_ascii=True)) as api:
         environment = {
             "EMULATED_SNOWFLAKE": str(databases),
             "TAP_UNLEASH_API_URL": api.url,
