@@ -136,7 +136,7 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         schema: Their JSON schema.
 
     Returns:
-        The error line, without the credential.
+        The error message, without the credential.
     """
     reasons = []
     known = schema["properties"]

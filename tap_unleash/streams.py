@@ -94,7 +94,7 @@ class UnleashStream(Stream):
 
     @override
     def log(self, *args: Any, **kwargs: Any) -> None:
-        # The SDK logs a failed sync as unhandled; the error line says more.
+        # The SDK logs a failed sync as unhandled; the error message says more.
         if not isinstance(sys.exc_info()[1], UnleashError):
             super().log(*args, **kwargs)
 

@@ -387,7 +387,7 @@ class TapUnleash(Tap):
     @classmethod
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
         if value == CliTestOptionValue.All.value and (config := ctx.params["config"]):
-            # The SDK ends a test that succeeded without a word, and has no hook for it.
+            # The SDK reports no success, and has no hook at the end of a test.
             tap = cls(config=config.config, parse_env_config=config.parse_env)
             tap.run_connection_test()
             tap.logger.info(

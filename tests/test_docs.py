@@ -339,7 +339,8 @@ def test_pages_build_and_their_links_lead_somewhere() -> None:
 
 
 def test_promises_have_tests() -> None:
-    promises, limits = set(), set()
+    promises: set[str] = set()
+    limits: set[str] = set()
     for page in ("guarantees.md", "rate-limits.md"):
         text = (DOCS / "how" / page).read_text()
         for table in re.findall(
