@@ -8,6 +8,7 @@ export MELTANO_CLI_DISABLE_VERSION_CHECK = 1
 # Where Python is told to write no bytecode, every start would compile all of it anew.
 export UV_COMPILE_BYTECODE = 1
 export XDG_STATE_HOME = $(CURDIR)/.meltano/state
+export MPLCONFIGDIR = $(CURDIR)/.meltano/matplotlib
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types tests bench soak clean

@@ -20,6 +20,7 @@ from benchmarks.picture import picture
 from benchmarks.pipeline import pipeline
 from benchmarks.report import markdown
 from benchmarks.scenarios import Plan
+from demo.picture import save
 
 SCENARIOS = {
     "startup": scenarios.startup,
@@ -139,7 +140,7 @@ def _write(results: dict[str, Any], output: Path) -> None:
     output.mkdir(exist_ok=True)
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (output / "results.md").write_text(markdown(results))
-    (output / "results.svg").write_text(picture(results["scenarios"]))
+    save(picture(results["scenarios"]), output / "results.svg")
 
 
 if __name__ == "__main__":

@@ -1,55 +1,26 @@
-"""The results as a picture: an SVG by hand, legible on light and on dark pages."""
+"""The results as a chart."""
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from benchmarks.environments import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from matplotlib.axes import Axes
 
     from benchmarks.verdicts import Scenarios
 
-_WIDTH, _MARGIN, _LABELS, _VALUES = 760, 28, 190, 90
-_BAR, _STEP, _TITLE, _GAP = 18, 25, 30, 22
 _LIMIT = "bare script"
-_SVG = """\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"
-  width="{width}" height="{height}" aria-label="Rows a second, by program">
-<style>{style}</style>
-<rect class="card" width="{width}" height="{height}" rx="8"/>
-{body}
-</svg>
-"""
-_STYLE = """
-text { font: 13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
-.title { font-weight: 600; font-size: 14px }
-.note { fill: #59636e; font-size: 12px }
-.card { fill: #ffffff; stroke: #d1d9e0 }
-.bar { fill: #b1bac4 }
-.limit { fill: none; stroke: #818b98; stroke-dasharray: 4 3 }
-.ours { fill: #0b7a75 }
-.strong { font-weight: 600 }
-@media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc }
-  .note { fill: #9198a1 }
-  .card { fill: #0d1117; stroke: #3d444d }
-  .bar { fill: #4b545f }
-  .limit { stroke: #9198a1 }
-  .ours { fill: #2fb8ae }
-}
-"""
-_PANELS = (
-    (
-        "cpu",
-        "No latency: rows a second",
+_PANELS = {
+    "cpu": (
+        "No latency",
         ("SDK template", "dlt", "Airbyte CDK", "bare script", OURS),
     ),
-    (
-        "network",
-        "100 ms a response, 16 requests in flight where the program can: rows a second",
+    "network": (
+        "100 ms per response, 16 concurrent requests if the program supports them",
         (
             "SDK template",
             "dlt, 16 workers",
@@ -58,70 +29,67 @@ _PANELS = (
             OURS,
         ),
     ),
-    (
-        "devices",
-        "1,000 devices of 10 rows: rows a second",
+    "devices": (
+        "1,000 devices with 10 records each",
         tuple(
             f"{program}, 1,000 devices"
             for program in ("SDK template", "dlt", "bare script", OURS)
         ),
     ),
-    (
-        "pipeline",
-        "End to end into PostgreSQL, where the loader sets the pace: rows a second",
+    "pipeline": (
+        "End to end into PostgreSQL; the target limits the rate",
         ("RECORD", "RECORD, loader tuned", "BATCH", "BATCH, loader tuned"),
     ),
-)
+}
+_NOTE = "Dashed: a script without settings, state and retries."
 
 
-def picture(scenarios: Scenarios) -> str:
-    """Draw the rates of the scenarios that a reader asks for first.
+def picture(scenarios: Scenarios) -> Figure:
+    """Draw the rates of the most important scenarios.
 
     Args:
         scenarios: The results by scenario.
 
     Returns:
-        The SVG.
+        The chart.
     """
-    top = _MARGIN
-    body: list[str] = []
-    for name, title, labels in _PANELS:
+    panels: dict[str, dict[str, float]] = {}
+    for name, (title, labels) in _PANELS.items():
         programs = scenarios.get(name, {}).get("programs", {})
-        rates = {
+        panels[title] = {
             label: programs[label]["rows_a_second"]
             for label in labels
             if label in programs
         }
-        if rates:
-            body += _panel(top, title, rates)
-            top += _TITLE + _STEP * len(rates) + _GAP
-    body.append(
-        _text(
-            _MARGIN,
-            top,
-            "Longer is better. Dashed: a script with no settings, no state and no retries.",
-            "note",
-        )
-    )
-    height = top + _MARGIN // 2
-    return _SVG.format(width=_WIDTH, height=height, style=_STYLE, body="\n".join(body))
+    panels = {title: rates for title, rates in panels.items() if rates}
+    sizes = [len(rates) for rates in panels.values()]
+    figure = Figure(figsize=(8, 1 + sum(sizes) * 0.3 + len(sizes) * 0.4))
+    figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.1)
+    figure.suptitle("Records/s by program (longer is better)", fontweight="bold")
+    figure.supxlabel(_NOTE, fontsize="small", color="0.4")
+    if panels:
+        axes = figure.subplot_mosaic([[title] for title in panels], height_ratios=sizes)
+        for title, rates in panels.items():
+            _panel(axes[title], title, rates)
+    return figure
 
 
-def _panel(top: int, title: str, rates: Mapping[str, float]) -> Iterator[str]:
-    yield _text(_MARGIN, top + 10, title, "title")
-    scale = (_WIDTH - 2 * _MARGIN - _LABELS - _VALUES) / max(rates.values())
-    for number, (label, rate) in enumerate(rates.items()):
-        y = top + _TITLE + number * _STEP
-        x = _MARGIN + _LABELS
-        length = max(2, rate * scale)
+def _panel(axes: Axes, title: str, rates: dict[str, float]) -> None:
+    axes.set_title(title, loc="left", fontsize="medium")
+    for label, rate in rates.items():
         ours = OURS in label or "RECORD" in label or "BATCH" in label
-        kind = "ours" if ours else "limit" if _LIMIT in label else "bar"
-        weight = "strong" if ours else ""
-        yield _text(_MARGIN, y + 13, label.split(", 1,000")[0], weight)
-        place = f'x="{x}" y="{y}" width="{length:.1f}" height="{_BAR}"'
-        yield f'<rect class="{kind}" {place} rx="2"/>'
-        yield _text(x + length + 8, y + 13, f"{rate:,.0f}", weight)
-
-
-def _text(x: float, y: float, content: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y}">{escape(content)}</text>'
+        weight = "bold" if ours else "normal"
+        limit = _LIMIT in label
+        bar = axes.barh(
+            label.split(", 1,000")[0],
+            rate,
+            color="white" if limit else "#0b7a75" if ours else "0.7",
+            edgecolor="0.5" if limit else "none",
+            linestyle="--",
+        )
+        axes.bar_label(bar, fmt="{:,.0f}", padding=4, fontweight=weight)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.xaxis.set_visible(False)
+    axes.tick_params(left=False)
+    axes.spines[:].set_visible(False)

@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from demo.picture import draw
+from demo.picture import chart, save
 from demo.pipeline import ROOT, TABLE, MeltanoError, Pipeline, compare, instant
 from demo.postgres import PostgresError, postgres
 from mock_api import Account, MockAPI
@@ -116,7 +116,7 @@ def show(api: MockAPI, pipeline: Pipeline) -> None:
     _show_bookmarks(api, pipeline)
     PICTURE.parent.mkdir(exist_ok=True)
     with psycopg.connect(pipeline.database) as connection:
-        draw(connection, PICTURE)
+        save(chart(connection), PICTURE)
     say(f"Detections per hour and class: {PICTURE}\n")
     say("[bold green]Both times the table held exactly the rows of the account.")
 
