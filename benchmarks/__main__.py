@@ -18,7 +18,7 @@ from benchmarks.environments import HERE, OURS, PROGRAMS, build, executable
 from benchmarks.measure import ProgramFailedError, RowsDifferError
 from benchmarks.picture import picture
 from benchmarks.pipeline import pipeline
-from benchmarks.report import markdown
+from benchmarks.report import markdown, verdict_table
 from benchmarks.scenarios import Plan
 from demo.picture import save
 
@@ -43,6 +43,9 @@ _SHOWN = (
     "requests",
     "singer-sdk",
 )
+
+PICTURE = HERE.parent / "docs" / "assets" / "throughput.svg"
+"""The chart of the page on performance."""
 
 
 def _facts() -> dict[str, str]:
@@ -90,7 +93,7 @@ def main() -> int:
         results = json.loads((output / "results.json").read_text())
     results["environment"] = _facts()
     if plan.scale > 1:
-        results["environment"]["data"] = "a tenth: the figures mean nothing"
+        results["environment"]["data"] = "a tenth, so the figures mean nothing"
     failed = False
     for name in names:
         try:
@@ -102,6 +105,7 @@ def main() -> int:
         if output:
             _write(results, output)
     print(markdown(results))
+    print("\n".join(verdict_table(results["scenarios"])))
     return failed
 
 
@@ -140,7 +144,8 @@ def _write(results: dict[str, Any], output: Path) -> None:
     output.mkdir(exist_ok=True)
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (output / "results.md").write_text(markdown(results))
-    save(picture(results["scenarios"]), output / "results.svg")
+    chart = PICTURE if output == HERE else output / "results.svg"
+    save(picture(results["scenarios"]), chart)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 TITLES = {
     "cpu": "CPU-bound: no latency, 10 devices of 50,000 rows",
-    "network": "Network-bound: 100 ms a response, 20 devices of 10 pages of 1,000 rows",
-    "concurrency": "The same, by requests in flight",
+    "network": "Network-bound: 100 ms per response, 20 devices of 10 pages of 1,000 rows",
+    "concurrency": "Network-bound, by number of concurrent requests",
     "deep": "Network-bound, 10 devices of 100 pages of 1,000 rows",
     "devices": "Many devices of 10 rows, no latency",
     "resume": "Resume of one device with 500,000 rows, by partitions in the state",
@@ -22,16 +22,16 @@ TITLES = {
     "pipeline": "End to end: `meltano run` into PostgreSQL, 10 devices of 20,000 rows",
 }
 _INTRODUCTION = """\
-Written by `make bench`. Programs take turns; the figures are medians of their runs, and each
-run emitted exactly the rows of the API. What takes more than a minute runs once. Wall and CPU
-are of the whole process, start-up included; all write their rows into files."""
+Written by `make bench`. Programs take turns. Figures are medians of their runs; a program that
+takes more than a minute runs once. Each run emitted exactly the rows of the API. Wall and CPU
+times are of the whole process, including its start. All programs write to files."""
 _FIGURES = (
     ("wall, s", "wall", "{:,.2f}"),
     ("CPU, s", "cpu", "{:,.2f}"),
-    ("rows a second", "rows_a_second", "{:,.0f}"),
+    ("rows/s", "rows_a_second", "{:,.0f}"),
     ("peak, MiB", "peak", "{:,.0f}"),
     ("requests", "requests", "{:,}"),
-    ("in flight", "peak_in_flight", "{}"),
+    ("concurrent", "peak_in_flight", "{}"),
     ("STATE, bytes", "state_bytes", "{:,}"),
 )
 
@@ -56,8 +56,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield ""
 
 
+def ratios(scenarios: Scenarios) -> Iterator[str]:
+    """Compare the tap with the alternatives.
+
+    Args:
+        scenarios: The results by scenario.
+
+    Yields:
+        The lines.
+    """
+    return table(
+        ("scenario", "compared with", "ratio"),
+        [
+            (verdict.goal.what, verdict.goal.against, verdict.ratio)
+            for verdict in verdicts(scenarios)
+        ],
+    )
+
+
 def verdict_table(scenarios: Scenarios) -> Iterator[str]:
-    """Say what was to be reached and what was.
+    """Compare the ratios with the required ones.
 
     Args:
         scenarios: The results by scenario.
@@ -96,13 +114,13 @@ def markdown(results: dict[str, Any]) -> str:
 def _lines(environment: dict[str, str], scenarios: Scenarios) -> Iterator[str]:
     yield from ("# Benchmarks", "", _INTRODUCTION, "")
     if warning := environment.get("data"):
-        yield from (f"**Of the data {warning}.**", "")
-    yield from verdict_table(scenarios)
+        yield from (f"**Data: {warning}.**", "")
+    yield from ratios(scenarios)
     for name, title in TITLES.items():
         if name in scenarios:
             yield from (f"## {title}", "")
             yield from _scenario(scenarios[name])
-    yield from ("## Where and with what", "")
+    yield from ("## Environment", "")
     yield from table(("", "value"), environment.items())
 
 
@@ -123,7 +141,7 @@ def _scenario(results: dict[str, Any]) -> Iterator[str]:
     }
     yield from table(("program", *told), zip(programs, *told.values(), strict=True))
     if rate := results.get("server_rows_a_second"):
-        read = f"a client that looks at none gets {rate:,.0f} rows a second"
+        read = f"a client that discards them receives {rate:,.0f} rows/s"
         yield from (f"The server is not the limit: {read}.", "")
     if ideal := results.get("ideal"):
-        yield from (f"Requests times latency by concurrency is {ideal:.2f} s.", "")
+        yield from (f"Requests * latency / concurrency is {ideal:.2f} s.", "")

@@ -114,7 +114,7 @@ GOALS = (
     ),
     Goal(
         "CPU-bound, wall",
-        "bare script with ids",
+        "minimal script with record IDs",
         "≤ 1.3",
         1.3,
         _ratio("cpu", OURS, "bare script, ids"),
@@ -134,7 +134,7 @@ GOALS = (
         _ratio("network", OURS, "dlt, 16 workers"),
     ),
     Goal(
-        "100 pages a device, wall less start-up",
+        "100 pages per device, wall without start-up",
         "requests * latency / concurrency",
         "≤ 1.25",
         1.25,
@@ -163,7 +163,7 @@ GOALS = (
         _ratio("devices", f"{OURS}, 10,000 devices", f"{OURS}, 1,000 devices"),
     ),
     Goal(
-        "Resume beside 5,000 partitions, rows a second",
+        "Resume with 5,000 partitions, rows/s",
         "1 partition",
         "≥ 0.9",
         0.9,
