@@ -227,8 +227,8 @@ def test_client_is_installed_as_the_page_says(servers: Servers, folder: Path) ->
 def test_tap_reads_the_mock_api_of_the_page(servers: Servers, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     script = blocks("docs/demo.md")[-1]
-    assert "http://127.0.0.1:8080/v1" in script
-    script = script.replace("http://127.0.0.1:8080/v1", servers.api.url)
+    assert "http://127.0.0.1:8000/v1" in script
+    script = script.replace("http://127.0.0.1:8000/v1", servers.api.url)
     servers.paste(tmp_path, script.replace("API_KEY=mock", f"API_KEY={TOKEN}"))
     assert records(tmp_path / "detections.jsonl") == len(servers.api.truth())
 

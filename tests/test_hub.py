@@ -101,5 +101,26 @@ def test_meltano_adds_and_runs_it(tmp_path: Path) -> None:
     )
 
 
+def test_meltano_selects_what_the_definition_selects(tmp_path: Path) -> None:
+    """From a lock file, as Meltano writes it for a plugin of the Hub."""
+    definition = yaml.safe_load(DEFINITION.read_text())
+    locks = tmp_path / "plugins" / "extractors"
+    locks.mkdir(parents=True)
+    lock = json.dumps(definition | {"plugin_type": "extractors"})
+    (locks / f"tap-unleash--{definition['variant']}.lock").write_text(lock)
+    plugin = {"name": "tap-unleash", "variant": definition["variant"]}
+    project = {"project_id": "mine", "plugins": {"extractors": [plugin]}}
+    (tmp_path / "meltano.yml").write_text(yaml.safe_dump(project))
+    printed = run(
+        *(SCRIPTS / "meltano", "config", "print", "tap-unleash", "--extras"),
+        cwd=tmp_path,
+        MELTANO_CLI_DISABLE_VERSION_CHECK="1",
+        MELTANO_SEND_ANONYMOUS_USAGE_STATS="false",
+        NO_COLOR="1",
+    )
+    selected = json.loads(printed)["_select"]
+    assert selected == ["analytics.*", "devices.*", "sessions.*"]
+
+
 def sortable(row: dict[str, Any]) -> str:
     return json.dumps(row, sort_keys=True)
