@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 from abc import abstractmethod
 from datetime import datetime, timezone
+from functools import cached_property
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -63,24 +64,48 @@ class AnalyticsRecordMessage(msgspec.Struct, gc=False, tag_field="type", tag="RE
     """A RECORD message, with its fields in the order of the SDK's."""
 
     stream: str
-    record: AnalyticsRecord
+    record: msgspec.Struct
     time_extracted: str
 
 
-def records(page: Page, ids: list[str]) -> Iterable[AnalyticsRecord]:
+def record_type(fields: Collection[str]) -> type[msgspec.Struct]:
+    """Define a record with some of the fields, in the order of the schema.
+
+    Args:
+        fields: The names of the fields.
+
+    Returns:
+        The type, which is `AnalyticsRecord` if `fields` has all of its fields.
+    """
+    info = msgspec.structs.fields(AnalyticsRecord)
+    selected = [
+        (f.name, f.type) if f.required else (f.name, f.type, f.default)
+        for f in info
+        if f.name in fields
+    ]
+    if len(selected) == len(info):
+        return AnalyticsRecord
+    return msgspec.defstruct("SelectedFields", selected, gc=False)
+
+
+def records(
+    page: Page, ids: list[str], of_type: type[msgspec.Struct] = AnalyticsRecord
+) -> Iterable[msgspec.Struct]:
     """Convert a page to records.
 
     Args:
         page: The page.
         ids: Its record IDs.
+        of_type: The type of the records.
 
     Returns:
         The records.
     """
-    if not any(page.extras):
-        return map(AnalyticsRecord, ids, *page.columns.values())
-    extras = (extra or msgspec.UNSET for extra in page.extras)
-    return map(AnalyticsRecord, ids, *page.columns.values(), extras)
+    columns: dict[str, Iterable[Any]] = {"record_id": ids, **page.columns}
+    if any(page.extras):
+        columns["extra_fields"] = (extra or msgspec.UNSET for extra in page.extras)
+    fields = (name for name in of_type.__struct_fields__ if name in columns)
+    return map(of_type, *(columns[name] for name in fields))
 
 
 class BulkStream(Stream):
@@ -112,35 +137,24 @@ class BulkStream(Stream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        fields = self._fields
-        complete = set(AnalyticsRecord.__struct_fields__).issubset(fields)
         for pages in self.get_windows(context):
             for page, ids in zip(pages, record_ids(pages), strict=True):
-                for record in map(msgspec.to_builtins, records(page, ids)):
-                    yield (
-                        record
-                        if complete
-                        else {
-                            name: value
-                            for name, value in record.items()
-                            if name in fields
-                        }
-                    )
+                yield from map(
+                    msgspec.to_builtins, records(page, ids, self._record_type)
+                )
 
-    @property
-    def _fields(self) -> Collection[str]:
-        """The fields of the catalog's schema, which can be fewer than those of a record."""
-        fields: Collection[str] = self.effective_schema.get("properties", {})
-        return fields
+    @cached_property
+    def _record_type(self) -> type[msgspec.Struct]:
+        """The selected fields, of those in the catalog's schema."""
+        known = self.effective_schema.get("properties", {})
+        return record_type(
+            {name for name in known if self.mask.get(("properties", name), True)}
+        )
 
     @property
     def _emits_unmodified_records(self) -> bool:
         return (
             self.selected
-            and all(
-                name in self._fields and self.mask.get(("properties", name), True)
-                for name in AnalyticsRecord.__struct_fields__
-            )
             and self.ABORT_AT_RECORD_COUNT is None
             and self.post_process.__func__ is Stream.post_process  # type: ignore[attr-defined]
             and len(self.stream_maps) == 1
@@ -170,7 +184,7 @@ class BulkStream(Stream):
                     messages = map(
                         AnalyticsRecordMessage,
                         repeat(self.name),
-                        records(page, ids),
+                        records(page, ids, self._record_type),
                         repeat(now),
                     )
                     writer.write(encoder.encode_lines(list(messages)))
@@ -211,7 +225,10 @@ class BulkStream(Stream):
         contexts = self._contexts(context)
         with self.reading_ahead(contexts):
             for page, ids in self._counted_pages(contexts):
-                yield encoder.encode_lines(list(records(page, ids))), len(ids)
+                yield (
+                    encoder.encode_lines(list(records(page, ids, self._record_type))),
+                    len(ids),
+                )
 
     def _contexts(self, context: Context | None) -> Sequence[Mapping[str, Any]]:
         return [context] if context else self.partitions or []

@@ -49,8 +49,21 @@ def api() -> Iterator[MockAPI]:
         yield server
 
 
+def without(folder: Path, *fields: str) -> list[str]:
+    """Write a catalog in which these fields are deselected; return the arguments for it."""
+    listed = subprocess.check_output([sys.executable, "-c", FAST, "--discover"])
+    catalog = json.loads(listed)
+    for stream in catalog["streams"]:
+        for metadata in stream["metadata"]:
+            if metadata["breadcrumb"][1:] and metadata["breadcrumb"][1] in fields:
+                metadata["metadata"]["selected"] = False
+    file = folder / "catalog.json"
+    file.write_text(json.dumps(catalog))
+    return ["--catalog", str(file)]
+
+
 def run(
-    program: str, api: MockAPI, folder: Path, **settings: Any
+    program: str, api: MockAPI, folder: Path, *args: str, **settings: Any
 ) -> tuple[bytes, list[str]]:
     config = folder / "config.json"
     config.write_text(
@@ -58,7 +71,7 @@ def run(
         encoding="utf-8",
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "--config", str(config)],
+        [sys.executable, "-c", program, "--config", str(config), *args],
         capture_output=True,
         check=False,
     )
@@ -75,6 +88,22 @@ def test_records_are_the_same_byte_for_byte(
     slow, _ = run(SLOW, api, tmp_path, response_format=response_format)
     assert len(records) == 1 + len(api.truth())  # and the SCHEMA message
     assert fast == slow
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [("extra_fields",), ("count", "source_file_name"), ("device_id", "timestamp")],
+    ids=str,
+)
+def test_records_without_some_fields_are_the_same(
+    api: MockAPI, tmp_path: Path, fields: tuple[str, ...]
+) -> None:
+    args = without(tmp_path, *fields)
+    fast, records = run(FAST, api, tmp_path, *args)
+    slow, _ = run(SLOW, api, tmp_path, *args)
+    plain, _ = run(FAST, api, tmp_path)
+    assert len(records) == 1 + len(api.truth())
+    assert fast == slow != plain
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
