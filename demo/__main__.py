@@ -94,12 +94,12 @@ def show(api: MockAPI, pipeline: Pipeline) -> None:
     grown = len(api.truth()) - known
     say(f"{grown} new rows appear; {LATE_ROWS} a device are up to ", end="")
     say(f"{LATE_MINUTES} minutes late.\n")
-    [started] = pipeline.query("SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now")
+    [last] = pipeline.query("SELECT pg_current_xact_id()::text AS transaction")
     _load(api, pipeline)
 
     [fetched] = pipeline.query(
         f"SELECT count(*) AS rows FROM {TABLE} "  # noqa: S608
-        f"WHERE _sdc_received_at >= '{started['now']}'"
+        f"WHERE xmin::text::bigint > {last['transaction']}"
     )
     expected = sum(
         instant(row["timestamp"]) >= instant(before[row["device_id"]]) - LOOKBACK

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MELTANO: dict[str, Any] = yaml.safe_load((ROOT / "meltano.yml").read_text())
-(EXTRACTOR,) = MELTANO["plugins"]["extractors"]
+EXTRACTOR, _in_batches = MELTANO["plugins"]["extractors"]
 
 
 @pytest.fixture(scope="module")
