@@ -16,8 +16,8 @@ export MPLCONFIGDIR = $(CURDIR)/.meltano/matplotlib
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: .meltano/.ready ## Load a synthetic account into a real PostgreSQL, twice, and check every row
-	$(bin)/python -m demo
+demo: .meltano/.ready ## Load synthetic data into PostgreSQL and check them; KEEP=1 leaves the database running
+	$(bin)/python -m demo $(if $(KEEP),--keep)
 
 test: lint types tests ## Check style and types, and run all tests
 

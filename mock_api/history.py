@@ -35,12 +35,12 @@ _MODELS = (
     ("sparse-crowd-density-alphapose", _CROWD),
     ("starter-ai", _TRAFFIC),
     ("asset-inspection-v2", _DEFECTS),
-    ("vehicle-counter", _TRAFFIC),
+    ("traffic-counter", _TRAFFIC),
 )
 _NON_ASCII = {
     "pitting": "Rostfraß",
     "rust": "锈",
-    "vehicle-counter": "contagem-de-veículos",
+    "traffic-counter": "contagem-de-veículos",
     "-bridge": "-Brücke-港口",
 }
 

@@ -131,15 +131,14 @@ def test_chart_shows_the_detections_of_every_hour_and_class(
     (mesh,) = axes.collections
     assert isinstance(mesh, QuadMesh)
     names = [label.get_text() for label in axes.get_yticklabels()]
-    edges = asarray(mesh.get_coordinates())
-    starts = [num2date(x + 1 / 48) for x in edges[0, :-1, 0]]
-    hours = [start.replace(minute=0, second=0, microsecond=0) for start in starts]
+    edges = asarray(mesh.get_coordinates())[0, :, 0]
+    middles = [num2date(x) for x in (edges[:-1] + edges[1:]) / 2]
     values = mesh.get_array()
     assert values is not None
     shown = {
-        (name, when.replace(tzinfo=None)): value
+        (name, middle.replace(minute=0, second=0, microsecond=0, tzinfo=None)): value
         for name, line in zip(names, values.tolist(), strict=True)
-        for when, value in zip(hours, line, strict=True)
+        for middle, value in zip(middles, line, strict=True)
         if value is not None
     }
     assert shown == sums
