@@ -1,5 +1,5 @@
 # What the project is delivered with: its definition for the Hub, its pages, its checks.
-.PHONY: hub docs delivery pythons
+.PHONY: hub demo-picture docs delivery pythons
 
 .venvs/delivery/.ready: mk/delivery.txt | .venv/bin/uv
 	.venv/bin/uv venv --quiet --clear .venvs/delivery
@@ -11,6 +11,9 @@ tests: .venvs/delivery/.ready
 hub: .venv/.ready ## Write the definition for Meltano Hub, and the tables of the pages, anew
 	LOGLEVEL=ERROR .venv/bin/python -m scripts.hub_definition > hub/tap-unleash.yml
 	LOGLEVEL=ERROR .venv/bin/python -m scripts.reference
+
+demo-picture: .meltano/.ready ## Write the output of the demo to docs/assets/demo.svg
+	COLUMNS=80 TTY_INTERACTIVE=0 .venv/bin/python -m demo --save docs/assets/demo.svg
 
 docs: .venvs/delivery/.ready ## Build the pages into build/docs; a warning is an error
 	NO_MKDOCS_2_WARNING=1 .venvs/delivery/bin/mkdocs build --strict
