@@ -366,7 +366,8 @@ class TapUnleash(Tap):
             "variables (--config=ENV), or both (one --config option each). Variables are "
             "named after the settings: TAP_UNLEASH_API_KEY, TAP_UNLEASH_START_DATE and so "
             "on. --about describes all settings. TAP_UNLEASH_LOGLEVEL sets the log level: "
-            "DEBUG adds a line per request, and WARNING leaves out the progress.",
+            "DEBUG adds a line per request, and WARNING leaves out the progress. The "
+            "documentation is in the folder docs of the repository.",
             context_settings=command.context_settings,
             logger=cls.logger,
         )

@@ -176,6 +176,18 @@ def test_a_rate_limit_is_reported_with_its_estimate() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("unknown", "Invalid configuration: unknown setting 'strat_date'."),
+        ("strat_date", "Invalid configuration: unknown setting '***'."),
+    ],
+)
+def test_a_short_key_does_not_garble_messages(key: str, text: str) -> None:
+    line = assert_one_line(run("https://api.invalid/v1", api_key=key, strat_date=1))
+    assert line.startswith(f"tap-unleash: {text}")
+
+
 def test_dates_outside_of_the_range_of_the_api_are_clamped(api: MockAPI) -> None:
     result = run(api, start_date="1999-01-01", end_date="9999-12-31")
     assert_complete(api, result)
