@@ -1,11 +1,11 @@
-# What a clone needs lies in .venv and .meltano of the clone itself, and is set up on demand.
-# Paths are relative throughout: a clone's path may hold spaces.
+# All dependencies are installed into the clone (.venv, .meltano), on demand. Paths are
+# relative, because the path of the clone can contain spaces.
 
 PYTHON ?= python3
 
 bin := .venv/bin
 export MELTANO_CLI_DISABLE_VERSION_CHECK = 1
-# Where Python is told to write no bytecode, every start would compile all of it anew.
+# If Python is set to write no bytecode, every start would compile everything again.
 export UV_COMPILE_BYTECODE = 1
 export XDG_STATE_HOME = $(CURDIR)/.meltano/state
 export MPLCONFIGDIR = $(CURDIR)/.meltano/matplotlib
@@ -38,7 +38,7 @@ bench: .venv/.ready ## Measure this tap against the alternatives
 soak: .venv/.ready ## Run many more randomized scenarios: SOAK=1000
 	SOAK=$(or $(SOAK),1000) $(bin)/pytest tests/reliability -m soak --numprocesses 16
 
-clean: ## Remove all that was set up or built
+clean: ## Remove everything that was installed or built
 	rm -rf .venv .venvs .meltano .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis \
 	build dist output
 

