@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ from psycopg.rows import dict_row
 from reliability.runs import run
 
 from demo.pipeline import ROOT, compare
-from demo.postgres import postgres, programs
+from demo.postgres import postgres
+from demo.postgres import programs as postgresql
 from mock_api import Account, MockAPI, Row
 from scripts.hub_definition import PIP_URL
 from tap_unleash.config import PREFIX
@@ -84,7 +87,7 @@ class Servers:
         script = "\n".join(pasted).replace("ul_pat_…", TOKEN)
         address = self.database.removeprefix("postgresql://")
         script = script.replace("user:password@host:5432/db", address)
-        path = [self.programs / "bin", PROGRAMS, programs(), os.environ["PATH"]]
+        path = [self.programs / "bin", PROGRAMS, postgresql(), os.environ["PATH"]]
         foreign = ("MELTANO_", "PG", "PYTHON", "TAP_", "TARGET_", "VIRTUAL_ENV")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],  # noqa: S607
@@ -96,7 +99,7 @@ class Servers:
                 "NO_COLOR": "1",
                 "PATH": ":".join(map(str, path)),
                 "TAP_UNLEASH_API_URL": self.api.url,
-                "UV_CONSTRAINT": str(ROOT / "constraints.txt"),
+                "UV_CONSTRAINT": str(self.programs / "constraints.txt"),
                 "UV_TOOL_BIN_DIR": str(self.programs / "bin"),
                 "UV_TOOL_DIR": str(self.programs / "tools"),
                 "XDG_STATE_HOME": str(self.programs),
@@ -124,7 +127,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             connection.execute(
                 "ALTER DATABASE postgres SET timezone TO 'Australia/Sydney'"
             )
-        yield Servers(api, database, tmp_path_factory.mktemp("programs"))
+        programs = tmp_path_factory.mktemp("programs")
+        # The variable holds a list, separated by spaces: the clone's path can have some.
+        shutil.copy(ROOT / "constraints.txt", programs)
+        yield Servers(api, database, programs)
 
 
 @pytest.fixture
@@ -274,8 +280,8 @@ def test_the_url_of_the_pages_keeps_timestamps_in_utc(
         tmp_path,
         "export TAP_UNLEASH_API_KEY=ul_pat_…",
         f"echo '{config}' > target.json",
-        f"{PROGRAMS}/tap-unleash --config=ENV | "
-        f"{target}/target-postgres --config target.json",
+        f"{shlex.quote(str(PROGRAMS / 'tap-unleash'))} --config=ENV | "
+        f"{shlex.quote(str(target / 'target-postgres'))} --config target.json",
     )
     servers.assert_loaded()
 
