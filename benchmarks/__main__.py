@@ -17,7 +17,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.environments import HERE, OURS, PROGRAMS, build, executable
 from benchmarks.measure import ProgramFailedError, RowsDifferError
 from benchmarks.picture import picture
-from benchmarks.pipeline import pipeline
+from benchmarks.pipeline import PIPELINES, pipeline, pipeline_network
 from benchmarks.report import markdown, verdict_table
 from benchmarks.scenarios import Plan
 from demo.picture import save
@@ -31,8 +31,8 @@ SCENARIOS = {
     "devices": scenarios.devices,
     "resume": scenarios.resume,
     "pipeline": pipeline,
+    "pipeline-network": pipeline_network,
 }
-_PIPELINE = ("meltano", "postgres", "target-postgres")
 _SHOWN = (
     "airbyte-cdk",
     "dlt",
@@ -83,7 +83,8 @@ def main() -> int:
         OURS,
         *(CONTENDERS[program].environment for program in plan.programs),
     }
-    environments.update(_PIPELINE if "pipeline" in names else ())
+    if any(name.startswith("pipeline") for name in names):
+        environments.update(e for p in PIPELINES.values() for e in p.environments)
     for environment in sorted(environments):
         build(environment)
 

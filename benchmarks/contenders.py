@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.data import Row
 
-_KEY = "benchmark"
+KEY = "benchmark"
 _LONG_AGO = "2020-01-01T00:00:00Z"
 
 
@@ -147,12 +147,12 @@ def _singer_command(program: str, task: Task, config: Mapping[str, Any]) -> list
 
 
 def _tap_unleash(task: Task) -> list[str]:
-    config = {"api_key": _KEY, "api_url": task.url, **task.settings}
+    config = {"api_key": KEY, "api_url": task.url, **task.settings}
     return _singer_command(executable(OURS, OURS), task, config)
 
 
 def _template(task: Task) -> list[str]:
-    config = {"auth_token": _KEY, "api_url": task.url, "start_date": _LONG_AGO}
+    config = {"auth_token": KEY, "api_url": task.url, "start_date": _LONG_AGO}
     return _singer_command(executable("template", "tap-template"), task, config)
 
 
@@ -162,7 +162,7 @@ def _dlt(*options: str) -> Callable[[Task], list[str]]:
         executable("dlt", "python"),
         script,
         task.url,
-        _KEY,
+        KEY,
         str(task.work),
         *options,
     ]
@@ -170,14 +170,14 @@ def _dlt(*options: str) -> Callable[[Task], list[str]]:
 
 def _bare(*options: str) -> Callable[[Task], list[str]]:
     script = str(PROGRAMS / "bare" / "read.py")
-    return lambda task: [executable("bare", "python"), script, task.url, _KEY, *options]
+    return lambda task: [executable("bare", "python"), script, task.url, KEY, *options]
 
 
 def _airbyte(concurrency: int) -> Callable[[Task], list[str]]:
     def command(task: Task) -> list[str]:
         program = PROGRAMS / "airbyte"
         config = {
-            "api_key": _KEY,
+            "api_key": KEY,
             "api_url": task.url,
             "start_date": _LONG_AGO,
             "concurrency": concurrency,

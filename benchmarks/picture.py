@@ -37,8 +37,14 @@ _PANELS = {
         ),
     ),
     "pipeline": (
-        "End to end into PostgreSQL; the target limits the rate",
-        ("RECORD", "RECORD, loader tuned", "BATCH", "BATCH, loader tuned"),
+        "Whole pipelines into PostgreSQL, no latency",
+        (
+            "dlt merge",
+            "dlt merge, Arrow",
+            "bare script",
+            "meltano run",
+            "meltano run, BATCH",
+        ),
     ),
 }
 _NOTE = "Dashed: a script without settings, state and retries."
@@ -77,7 +83,7 @@ def picture(scenarios: Scenarios) -> Figure:
 def _panel(axes: Axes, title: str, rates: dict[str, float]) -> None:
     axes.set_title(title, loc="left", fontsize="medium")
     for label, rate in rates.items():
-        ours = OURS in label or "RECORD" in label or "BATCH" in label
+        ours = OURS in label or "meltano run" in label
         weight = "bold" if ours else "normal"
         limit = _LIMIT in label
         bar = axes.barh(

@@ -19,7 +19,8 @@ TITLES = {
     "devices": "Many devices of 10 rows, no latency",
     "resume": "Resume of one device with 500,000 rows, by partitions in the state",
     "startup": "Start-up: `--version`",
-    "pipeline": "End to end: `meltano run` into PostgreSQL, 10 devices of 20,000 rows",
+    "pipeline": "Pipelines into PostgreSQL: no latency, 10 devices of 20,000 rows",
+    "pipeline-network": "Pipelines into PostgreSQL: 100 ms per response, 16 concurrent",
 }
 _INTRODUCTION = """\
 Written by `make bench`. Programs take turns. Figures are medians of their runs; a program that
@@ -33,6 +34,7 @@ _FIGURES = (
     ("requests", "requests", "{:,}"),
     ("concurrent", "peak_in_flight", "{}"),
     ("STATE, bytes", "state_bytes", "{:,}"),
+    ("table, MB", "table_mb", "{:,}"),
 )
 
 

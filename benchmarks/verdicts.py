@@ -114,7 +114,7 @@ GOALS = (
     ),
     Goal(
         "CPU-bound, wall",
-        "minimal script with record IDs",
+        "bare script with record IDs",
         "≤ 1.3",
         1.3,
         _ratio("cpu", OURS, "bare script, ids"),
@@ -153,6 +153,34 @@ GOALS = (
         "≤ 1/35",
         1 / 35,
         _ratio("devices", f"{OURS}, 5,000 devices", f"{_TEMPLATE}, 5,000 devices"),
+    ),
+    Goal(
+        "Pipeline, meltano run, wall",
+        "dlt merge",
+        "≤ 1.0",
+        1,
+        _ratio("pipeline", "meltano run", "dlt merge"),
+    ),
+    Goal(
+        "Pipeline, meltano run, BATCH, wall",
+        "dlt merge",
+        "≤ 1/1.4",
+        1 / 1.4,
+        _ratio("pipeline", "meltano run, BATCH", "dlt merge"),
+    ),
+    Goal(
+        "Pipeline with latency, meltano run, BATCH, wall",
+        "dlt merge, parallelized",
+        "≤ 1/1.5",
+        1 / 1.5,
+        _ratio("pipeline-network", "meltano run, BATCH", "dlt merge, parallelized"),
+    ),
+    Goal(
+        "Pipeline, meltano run, wall",
+        "meltano run, before",
+        "≤ 1/2.2",
+        1 / 2.2,
+        _ratio("pipeline", "meltano run", "meltano run, before"),
     ),
     Goal("5,000 devices, STATE in MB", "-", "< 5", 5, _state),
     Goal(

@@ -1,6 +1,7 @@
-"""The extract step of a dlt pipeline; usage: extract.py URL KEY DIRECTORY [--parallel].
+"""A dlt pipeline, or its extract step only.
 
-How many workers there are is dlt's own setting, EXTRACT__WORKERS.
+Usage: extract.py URL KEY DIRECTORY [--parallel] [--database URL [--format FORMAT]].
+The number of workers is dlt's own setting, EXTRACT__WORKERS.
 """
 
 # ruff: noqa: INP001 - a program in an environment of its own
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import dlt
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
     from requests import Request
 
 LOOKBACK = 3_600_000
+
+IDENTITY = (
+    *("device_id", "session_id", "model_id", "source_file_name"),
+    *("frame_number", "class_name", "timestamp"),
+)
+"""The fields of a row that identify it, together with an occurrence index."""
 
 
 class PathPaginator(PageNumberPaginator):
@@ -46,14 +54,30 @@ class PathPaginator(PageNumberPaginator):
         request.url = f"{self.path}/{self.current_value}"
 
 
+def identify(rows: list[dict[str, Any]], seen: dict[str, int]) -> None:
+    """Add a record ID to each row, as the API has none.
+
+    Args:
+        rows: The rows.
+        seen: How many rows of the device had the same identifying values.
+    """
+    for row in rows:
+        values = repr([row[name] for name in IDENTITY])
+        index = seen[values] = seen.get(values, -1) + 1
+        digest = blake2b(f"{values}{index}".encode(), digest_size=16)
+        row["record_id"] = digest.hexdigest()
+
+
 @dlt.source
-def unleash(url: str, key: str, *, parallel: bool) -> Any:  # noqa: ANN401 - dlt's
+def unleash(url: str, key: str, *, parallel: bool, merge: bool, arrow: bool) -> Any:  # noqa: ANN401 - dlt's
     """Declare the devices of the account and the rows of each.
 
     Args:
         url: The base URL.
         key: The API key.
-        parallel: Whether devices are read side by side.
+        parallel: Whether devices are read concurrently.
+        merge: Whether rows have a primary key, by which they are merged.
+        arrow: Whether rows are passed on as Arrow tables.
 
     Returns:
         The rows as a resource.
@@ -70,29 +94,76 @@ def unleash(url: str, key: str, *, parallel: bool) -> Any:  # noqa: ANN401 - dlt
         for page in client.paginate("devices", paginator=SinglePagePaginator()):
             yield from page
 
-    @dlt.transformer(write_disposition="append", parallelized=parallel)
-    def analytics(device_id: str) -> Iterator[list[dict[str, Any]]]:
+    @dlt.transformer(
+        write_disposition="merge" if merge else "append",
+        primary_key="record_id" if merge else None,
+        parallelized=parallel,
+    )
+    def analytics(device_id: str) -> Iterator[Any]:
         latest = dlt.current.resource_state().setdefault("latest", {})
         start = max(0, latest.get(device_id, 0) - LOOKBACK)
         path = f"{device_id}/{start}/{end}"
+        seen: dict[str, int] = {}
         for page in client.paginate(path, paginator=PathPaginator()):
             keys = page[0]["keys"]
-            yield [dict(zip(keys, row, strict=True)) for row in page[0]["data"]]
+            rows = [dict(zip(keys, row, strict=True)) for row in page[0]["data"]]
+            if merge:
+                identify(rows, seen)
+            yield table(rows) if arrow else rows
         latest[device_id] = end
 
     return devices | analytics
 
 
+def table(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - pyarrow's
+    """Convert rows to an Arrow table.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        The table.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - not needed otherwise
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    made = pa.Table.from_pylist(rows)
+    place = made.column_names.index("timestamp")
+    instants = pc.strptime(
+        pc.replace_substring(made["timestamp"], ".000Z", ""),
+        format="%Y-%m-%dT%H:%M:%S",
+        unit="us",
+    )
+    return made.set_column(place, "timestamp", pc.assume_timezone(instants, "UTC"))
+
+
 def main() -> None:
-    """Extract, and neither normalize nor load."""
+    """Run the pipeline, or extract only if there is no database."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("key")
     parser.add_argument("directory")
     parser.add_argument("--parallel", action="store_true")
+    parser.add_argument("--database")
+    parser.add_argument("--format", choices=("csv", "parquet"))
     arguments = parser.parse_args()
-    pipeline = dlt.pipeline("unleash", pipelines_dir=arguments.directory)
-    pipeline.extract(unleash(arguments.url, arguments.key, parallel=arguments.parallel))
+    source = unleash(
+        arguments.url,
+        arguments.key,
+        parallel=arguments.parallel,
+        merge=bool(arguments.database),
+        arrow=arguments.format == "parquet",
+    )
+    if not arguments.database:
+        dlt.pipeline("unleash", pipelines_dir=arguments.directory).extract(source)
+        return
+    pipeline = dlt.pipeline(
+        "unleash",
+        pipelines_dir=arguments.directory,
+        destination=dlt.destinations.postgres(arguments.database),
+        dataset_name="unleash",
+    )
+    pipeline.run(source, loader_file_format=arguments.format)
 
 
 if __name__ == "__main__":
