@@ -25,6 +25,7 @@ from demo.picture import save
 SCENARIOS = {
     "startup": scenarios.startup,
     "cpu": scenarios.cpu,
+    "distinct": scenarios.distinct,
     "network": scenarios.network,
     "concurrency": scenarios.concurrency,
     "deep": scenarios.deep,

@@ -44,11 +44,14 @@ class Shape:
         devices: How many devices have rows.
         rows: How many rows each of them has.
         quiet: How many further devices have none.
+        distinct: Whether rows share next to no values: each has a timestamp of its own, and
+            a page has several sessions and files.
     """
 
     devices: int
     rows: int
     quiet: int = 0
+    distinct: bool = False
 
     @property
     def total(self) -> int:
@@ -70,10 +73,10 @@ class Shape:
 
 
 def device_rows(shape: Shape, device_id: str) -> Iterator[Row]:
-    """Make the rows of one device: a flight of ten minutes a day, one analysed frame a second.
+    """Make the rows of one device: a flight of ten minutes per day, one frame per second.
 
-    A frame has a row for each metric and one for each group of people; groups of one size
-    give rows that are equal to the letter.
+    A frame has a row for each metric and one for each group of people; groups of the same
+    size give identical rows.
 
     Args:
         shape: The size of the account.
@@ -82,6 +85,9 @@ def device_rows(shape: Shape, device_id: str) -> Iterator[Row]:
     Yields:
         The rows in the order of their timestamps.
     """
+    if shape.distinct:
+        yield from _distinct_rows(shape, device_id)
+        return
     chance = random.Random(device_id)
     left = shape.rows
     flight = _FIRST_FLIGHT
@@ -109,6 +115,24 @@ def device_rows(shape: Shape, device_id: str) -> Iterator[Row]:
                     timestamp,
                 )
         flight += timedelta(days=1)
+
+
+def _distinct_rows(shape: Shape, device_id: str) -> Iterator[Row]:
+    chance = random.Random(device_id)
+    moment = _FIRST_FLIGHT
+    for number in range(shape.rows):
+        moment += timedelta(milliseconds=chance.randint(1, 2_000))
+        file = number // chance.randint(100, 120)
+        yield (
+            f"class-{chance.randint(1, 200)}",
+            chance.randint(1, 1_000_000) / 8,
+            device_id,
+            number * 7,
+            f"model-{chance.randint(1, 20)}",
+            str(1_704_099_600_000 + file),
+            f"{device_id}-{file}.mp4",
+            f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z",
+        )
 
 
 def all_rows(shape: Shape) -> Iterator[Row]:

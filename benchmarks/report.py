@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 TITLES = {
     "cpu": "CPU-bound: no latency, 10 devices of 50,000 rows",
+    "distinct": "CPU-bound, distinct values: no latency, 10 devices of 50,000 rows",
     "network": "Network-bound: 100 ms per response, 20 devices of 10 pages of 1,000 rows",
     "concurrency": "Network-bound, by number of concurrent requests",
     "deep": "Network-bound, 10 devices of 100 pages of 1,000 rows",

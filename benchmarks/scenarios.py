@@ -174,8 +174,24 @@ def cpu(plan: Plan) -> dict[str, Any]:
         }
 
 
+def distinct(plan: Plan) -> dict[str, Any]:
+    """Read rows that share next to no values, without latency.
+
+    Args:
+        plan: How much is measured.
+
+    Returns:
+        The programs.
+    """
+    with serve(Shape(10, 50_000 // plan.scale, distinct=True)) as server:
+        entries = [
+            Entry(program, program, server) for program in (OURS, "SDK template", "dlt")
+        ]
+        return {"programs": interleave("distinct", plan, entries)}
+
+
 def network(plan: Plan) -> dict[str, Any]:
-    """Wait for a slow API: 100 ms a response, 20 devices of 10 pages.
+    """Wait for a slow API: 100 ms per response, 20 devices of 10 pages.
 
     Args:
         plan: How much is measured.
@@ -197,7 +213,7 @@ def network(plan: Plan) -> dict[str, Any]:
 
 
 def deep(plan: Plan) -> dict[str, Any]:
-    """Wait for a slow API with much to ask: 100 ms a response, 10 devices of 100 pages.
+    """Wait for a slow API with many pages: 100 ms per response, 10 devices of 100 pages.
 
     Args:
         plan: How much is measured.
