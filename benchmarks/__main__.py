@@ -18,7 +18,7 @@ from benchmarks.environments import HERE, OURS, PROGRAMS, build, executable
 from benchmarks.measure import ProgramFailedError, RowsDifferError
 from benchmarks.picture import picture
 from benchmarks.pipeline import PIPELINES, pipeline, pipeline_network
-from benchmarks.report import markdown, verdict_table
+from benchmarks.report import comparison, markdown
 from benchmarks.scenarios import Plan
 from demo.picture import save
 
@@ -107,7 +107,7 @@ def main() -> int:
         if output:
             _write(results, output)
     print(markdown(results))
-    print("\n".join(verdict_table(results["scenarios"])))
+    print("\n".join(comparison(results["scenarios"], goals=True)))
     return failed
 
 
@@ -134,7 +134,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=Path,
-        help="where results go, beside those of other scenarios (if all programs run: here)",
+        help="folder of the results, which keeps those of other scenarios (default: this one, "
+        "if all programs run)",
     )
     arguments = parser.parse_args()
     if not (arguments.output or arguments.quick or arguments.program):

@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import yaml
 
 from benchmarks.contenders import CONTENDERS, KEY, Task
 from benchmarks.data import KEYS, Shape, all_rows
-from benchmarks.environments import OURS, PROGRAMS, executable
+from benchmarks.environments import OURS, PROGRAMS, ROOT, executable
 from benchmarks.measure import Cost, Digest, compare, run
 from benchmarks.scenarios import CONCURRENCY, LATENCY, Plan, Result, tell
 from benchmarks.server import serve
@@ -24,22 +25,23 @@ if TYPE_CHECKING:
 
     from benchmarks.data import Row
 
-SCHEMA = "unleash"
+PLUGINS = yaml.safe_load((ROOT / "meltano.yml").read_text())["plugins"]
 
 TARGET = "target-postgres"
 
-SHIPPED = {
-    "use_copy": True,
-    "validate_records": False,
-    "add_record_metadata": False,
-    "activate_version": False,
-}
-"""The settings of the target in meltano.yml."""
+(SHIPPED,) = (p["config"] for p in PLUGINS["loaders"] if p["name"] == TARGET)
+"""The settings of the target as shipped."""
 
-BATCH = {
-    "encoding": {"format": "jsonl", "compression": "gzip"},
-    "storage": {"root": "file://."},
-}
+SCHEMA = SHIPPED["default_target_schema"]
+
+BEFORE = {"default_target_schema": SCHEMA, "use_copy": True}
+"""The settings of the target before they were optimized."""
+
+(BATCH,) = (
+    p["config"]["batch_config"]
+    for p in PLUGINS["extractors"]
+    if p["name"] == f"{OURS}-in-batches"
+)
 
 TRIGGER = f"""
 CREATE TRIGGER skip_unchanged_rows BEFORE UPDATE ON {SCHEMA}.analytics
@@ -83,7 +85,7 @@ class Pipeline:
 
 def _target(job: Job, settings: Mapping[str, Any]) -> dict[str, Any]:
     url = f"postgresql+psycopg://{job.database}?options=-c%20timezone%3DUTC"
-    return {"sqlalchemy_url": url, "default_target_schema": SCHEMA, **settings}
+    return {"sqlalchemy_url": url, **settings}
 
 
 def _meltano(
@@ -93,7 +95,7 @@ def _meltano(
         tap: dict[str, Any] = {"api_key": KEY, "api_url": job.url}
         tap["concurrency"] = job.concurrency
         if batch:
-            tap["batch_config"] = BATCH | {"storage": {"root": job.work.as_uri()}}
+            tap["batch_config"] = BATCH
         extractor = {
             "name": OURS,
             "namespace": "tap_unleash",
@@ -134,9 +136,8 @@ def _piped(job: Job) -> list[str]:
 
 
 def _dlt(*options: str) -> Callable[[Job], list[str]]:
-    script = str(PROGRAMS / "dlt" / "extract.py")
     return lambda job: [
-        *(executable("dlt", "python"), script, job.url, KEY, str(job.work)),
+        *CONTENDERS["dlt"].command(Task(job.url, job.work)),
         *("--database", f"postgresql://{job.database}", *options),
     ]
 
@@ -164,7 +165,7 @@ _ARROW = {
 
 PIPELINES = {
     "meltano run": Pipeline(_meltano(), _MELTANO),
-    "meltano run, before": Pipeline(_meltano(target={"use_copy": True}), _MELTANO),
+    "meltano run, before": Pipeline(_meltano(target=BEFORE), _MELTANO),
     "meltano run, BATCH": Pipeline(_meltano(batch=True), _MELTANO),
     "meltano run, BATCH, trigger": Pipeline(
         _meltano(batch=True), _MELTANO, trigger=True

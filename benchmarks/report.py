@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.verdicts import verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from benchmarks.verdicts import Scenarios
+    from benchmarks.verdicts import Scenarios, Verdict
 
 TITLES = {
     "cpu": "CPU-bound: no latency, 10 devices of 50,000 rows",
@@ -59,43 +59,28 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield ""
 
 
-def ratios(scenarios: Scenarios) -> Iterator[str]:
+def comparison(scenarios: Scenarios, *, goals: bool = False) -> Iterator[str]:
     """Compare the tap with the alternatives.
 
     Args:
         scenarios: The results by scenario.
+        goals: Whether to compare the ratios with the required ones, too.
 
     Yields:
         The lines.
     """
+    columns: dict[str, Callable[[Verdict], str]] = {
+        "scenario": lambda verdict: verdict.goal.what,
+        "compared with": lambda verdict: verdict.goal.against,
+        "ratio": lambda verdict: verdict.ratio,
+    }
+    if goals:
+        columns["required"] = lambda verdict: verdict.goal.required
+        columns["verdict"] = lambda verdict: verdict.word
     return table(
-        ("scenario", "compared with", "ratio"),
+        tuple(columns),
         [
-            (verdict.goal.what, verdict.goal.against, verdict.ratio)
-            for verdict in verdicts(scenarios)
-        ],
-    )
-
-
-def verdict_table(scenarios: Scenarios) -> Iterator[str]:
-    """Compare the ratios with the required ones.
-
-    Args:
-        scenarios: The results by scenario.
-
-    Yields:
-        The lines.
-    """
-    return table(
-        ("scenario", "against", "required", "measured", "verdict"),
-        [
-            (
-                verdict.goal.what,
-                verdict.goal.against,
-                verdict.goal.required,
-                verdict.ratio,
-                verdict.word,
-            )
+            [cell(verdict) for cell in columns.values()]
             for verdict in verdicts(scenarios)
         ],
     )
@@ -118,7 +103,7 @@ def _lines(environment: dict[str, str], scenarios: Scenarios) -> Iterator[str]:
     yield from ("# Benchmarks", "", _INTRODUCTION, "")
     if warning := environment.get("data"):
         yield from (f"**Data: {warning}.**", "")
-    yield from ratios(scenarios)
+    yield from comparison(scenarios)
     for name, title in TITLES.items():
         if name in scenarios:
             yield from (f"## {title}", "")

@@ -77,7 +77,7 @@ class Result:
         """Reduce the runs to medians.
 
         Returns:
-            The medians, and what they are of.
+            The medians, and the runs.
         """
         wall = statistics.median(cost.wall for cost in self.costs)
         return {
@@ -151,7 +151,7 @@ def cpu(plan: Plan) -> dict[str, Any]:
         plan: How much is measured.
 
     Returns:
-        The programs, and what the server does when nobody looks at what it sends.
+        The programs, and the rate of the server for a client that discards the rows.
     """
     programs = (
         OURS,

@@ -39,7 +39,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal and what was measured.
+    """A goal and the measured ratio.
 
     Attributes:
         goal: The goal.

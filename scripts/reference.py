@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +53,21 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+@cache
+def tap() -> TapUnleash:
+    """Return the tap, without a configuration."""
+    return TapUnleash(config={}, validate_config=False)
+
+
 def settings() -> Iterator[tuple[bool, str, dict[str, Any], bool]]:
     """List the settings.
 
     Yields:
         Whether the SDK adds the setting, its name, its schema, and whether it is required.
     """
-    tap = TapUnleash(config={}, validate_config=False)
-    schema = tap.config_jsonschema
+    schema = tap().config_jsonschema
     of_the_sdk: dict[str, Any] = {"properties": {}}
-    tap.append_builtin_config(of_the_sdk)
+    tap().append_builtin_config(of_the_sdk)
     for name, setting in schema["properties"].items():
         builtin = name in of_the_sdk["properties"]
         yield builtin, name, setting, name in schema["required"]
@@ -117,7 +123,7 @@ def tables() -> Iterator[tuple[str, str]]:
         if builtin
     ]
     yield "sdk-settings", table(["setting", "type", "meaning"], rows)
-    for name, stream in TapUnleash(config={}, validate_config=False).streams.items():
+    for name, stream in tap().streams.items():
         fields = [
             [f"`{field}`", kind(of_field), of_field["description"]]
             for field, of_field in stream.schema["properties"].items()
