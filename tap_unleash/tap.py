@@ -244,6 +244,8 @@ class TapUnleash(Tap):
             msg = explain(self.config, error.schema or {})
             raise InvalidConfiguration(msg) from None
         except ValueError as error:
+            if not parse_env_config:
+                raise
             # The SDK parses the variables, and says nothing of the one that is invalid.
             msg = f"Cannot read an environment variable TAP_UNLEASH_…: {error}."
             raise InvalidConfiguration(msg) from None
