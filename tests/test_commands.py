@@ -290,6 +290,8 @@ def test_every_page_with_a_target_for_postgresql_has_its_time_zone() -> None:
     for path, text in TEXTS.items():
         if path.endswith(".md") and "TARGET_POSTGRES_SQLALCHEMY_URL=" in text:
             assert "timezone%3DUTC" in text, path
+        if path.endswith(".md") and "target-postgres" in text:
+            assert "time zone" in text.lower(), path
 
 
 def test_environment_variables_exist() -> None:
