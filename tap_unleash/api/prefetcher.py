@@ -39,6 +39,8 @@ class _Range:
         accepted: Longest window that was answered since the last that was not.
         patience: How many windows must be answered before a longer one is tried.
         streak: How many were.
+        probing: Held while a shortest window is requested, to see whether any can be read.
+        unreadable: A window of which not even the shortest part can be read, and why.
     """
 
     window: TimeWindow
@@ -46,6 +48,8 @@ class _Range:
     accepted: int = 0
     patience: int = 1
     streak: int = 0
+    probing: threading.Lock = field(default_factory=threading.Lock)
+    unreadable: tuple[TimeWindow, UnleashError] | None = None
 
     def accept(self, duration: int) -> None:
         """Try a longer window after enough of them were answered."""
@@ -211,7 +215,7 @@ class Prefetcher:
             page: Page | None = None
             error: Exception | None = None
             try:
-                page = self._fetch_page(request)
+                page = self._fetch_page(task.range, request)
             except Exception as failure:  # noqa: BLE001 - raised where the page is awaited
                 error = failure
             with self._changed:
@@ -223,6 +227,8 @@ class Prefetcher:
         self._admit()
         looked_at = 0
         for task in self._unfinished():
+            if task.range.probing.locked():
+                continue  # it is not known whether any request of this range succeeds
             if task.paginator is None:
                 return task, self._begin(task)
             if task.admitted:
@@ -267,7 +273,7 @@ class Prefetcher:
         task.paginator = TotalPagesPaginator(task.window, self._longest_page)
         return task.paginator.wanted[0]
 
-    def _fetch_page(self, request: PageRequest) -> Page | None:
+    def _fetch_page(self, within: _Range, request: PageRequest) -> Page | None:
         """Request a page; find out whether a failure is due to the length of the window."""
         window, number = request
         try:
@@ -281,11 +287,26 @@ class Prefetcher:
         except WindowTooLarge as error:
             failure = error
         if window.duration > SECOND:
+            self._probe(within, window)
+        raise WindowTooLarge(str(failure)) from failure
+
+    def _probe(self, within: _Range, window: TimeWindow) -> None:
+        """Request the shortest part of a window.
+
+        Raises:
+            UnleashError: If it cannot be read.
+        """
+        # In an outage, all requests of a range fail: one probe serves them all.
+        with within.probing:
+            if within.unreadable:
+                probed, error = within.unreadable
+                if probed.start <= window.start:
+                    raise error
             try:
                 self._fetch(window.minimal, 1, False)  # noqa: FBT003 - not splittable
-            except RequestRejected:
-                raise failure from None
-        raise WindowTooLarge(str(failure)) from failure
+            except UnleashError as error:
+                within.unreadable = window, error
+                raise
 
     def _take(
         self,

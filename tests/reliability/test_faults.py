@@ -415,7 +415,7 @@ def test_an_outage_costs_tens_of_requests(kind: Kind) -> None:
         result = run(api, constants=IMPATIENT)
     assert result.code == 1
     assert "tap-unleash: 3 devices in a row failed. " in result.err
-    assert 20 < len(api.requests) < 120
+    assert 20 < len(api.requests) < 100
 
 
 def test_a_credential_that_is_revoked_ends_the_sync_in_one_line() -> None:
