@@ -6,7 +6,6 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import SchemaDirectory, Stream, StreamSchema
@@ -337,8 +336,16 @@ class Analytics(BulkStream, UnleashStream):
 
 def _latest(window: TimeWindow, pages: list[Page]) -> str | None:
     """Return the greatest timestamp of a window, but none after its end."""
-    stamps = set(chain.from_iterable(page.instants for page in pages))
-    if not stamps:
+    instants = [page.instants for page in pages if page.instants]
+    if not instants:
         return None
     limit = format_timestamp(window.end - 1)
+    latest = [max(of_page.values()) for of_page in instants]
+    stamps = {
+        stamp
+        for of_page, last in zip(instants, latest, strict=True)
+        if last == max(latest)
+        for stamp, at in of_page.items()
+        if at == last
+    }
     return min(max(stamps, key=sort_key), limit, key=sort_key)

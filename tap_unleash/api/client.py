@@ -285,7 +285,9 @@ class UnleashClient:
     def _read(self, response: requests.Response, deadline: float) -> bytes:
         """Read the body, in pieces, so that a slow one cannot exceed the time-out."""
         pieces, length = [], 0
-        while piece := response.raw.read1(CHUNK, decode_content=True):
+        # Decoding copies the body twice, even if there is nothing to decode.
+        encoded = "Content-Encoding" in response.headers
+        while piece := response.raw.read1(CHUNK, decode_content=encoded):
             pieces.append(piece)
             length += len(piece)
             if length > MAX_BODY:

@@ -45,7 +45,7 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{},]', re.DOTALL)
 
 
 class _SizeOptimized(msgspec.Struct):
-    data: list[list[Any]]
+    data: list[tuple[Any, ...]]
     keys: list[str] = []
     total_num_pages: int | None = None
 
@@ -80,6 +80,19 @@ class Page:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.columns["timestamp"])
+
+    def is_within(self, start: int, end: int) -> bool:
+        """Tell whether all rows are between two instants.
+
+        Args:
+            start: The first instant, in epoch milliseconds.
+            end: The instant after the last, in epoch milliseconds.
+
+        Returns:
+            Whether they are.
+        """
+        at = self.instants.values()
+        return not at or (start <= min(at) and max(at) < end)
 
     def take(self, rows: Sequence[int]) -> Page:
         """Return a page of some of the rows.
@@ -375,8 +388,10 @@ def _column(
 
 
 def _fit(values: Iterable[Any]) -> bool:
-    return all(
-        not isinstance(value, int) or abs(value) <= LARGEST_INTEGER for value in values
+    numbers = [value for value in values if type(value) is int]
+    return (
+        not numbers
+        or -LARGEST_INTEGER <= min(numbers) <= max(numbers) <= LARGEST_INTEGER
     )
 
 

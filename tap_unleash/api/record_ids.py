@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import partial
 from hashlib import blake2b
-from itertools import chain, count, repeat
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -63,13 +63,12 @@ def record_ids(pages: Sequence[Page]) -> Iterator[list[str]]:
             # Rows that share their timestamp with another page are numbered across pages.
             occurrences = within | shared_rows
         for row, occurrence in occurrences.items():
-            if occurrence:
-                lines[row] = lines[row][: -len(b"0]")] + b"%d]" % occurrence
+            lines[row] = lines[row][: -len(b"0]")] + b"%d]" % occurrence
         yield list(map(_hash, lines))
 
 
 def _across_pages(pages: Sequence[Page], shared: set[str]) -> list[dict[int, int]]:
-    """Return, for each page, the occurrence indices of the rows of shared timestamps."""
+    """Return, for each page, the occurrence indices of rows of shared timestamps, but 0."""
     lines = {
         (number, row): line
         for number, page in enumerate(pages)
@@ -85,10 +84,13 @@ def _across_pages(pages: Sequence[Page], shared: set[str]) -> list[dict[int, int
 def _number(
     places: Iterable[T], line_of: Callable[[T], bytes], order_of: Callable[[T], Any]
 ) -> Iterator[tuple[T, int]]:
-    """Number the rows of equal lines, in the given order."""
-    occurrences: defaultdict[bytes, Iterator[int]] = defaultdict(count)
+    """Number the rows of equal lines, in the given order; leave out those with number 0."""
+    last: dict[bytes, int] = {}
     for place in sorted(places, key=order_of):
-        yield place, next(occurrences[line_of(place)])
+        line = line_of(place)
+        number = last[line] = last.get(line, -1) + 1
+        if number:
+            yield place, number
 
 
 def _encode(page: Page) -> list[bytes]:

@@ -173,6 +173,7 @@ class TimeWindow:
         outside = {
             at
             for page in pages
+            if not page.is_within(self.start, self.end)
             for at in page.instants.values()
             if not self.start <= at < self.end
         }
