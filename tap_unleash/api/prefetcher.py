@@ -130,7 +130,9 @@ class Prefetcher:
         self._ahead = 2 * concurrency
         self._upcoming = iter(ranges)
         self._tasks: list[_Task] = []
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._to_do = threading.Condition(self._lock)
+        self._done = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
         self._accepted: int | None = None
         self._longest_page = 0
@@ -150,27 +152,27 @@ class Prefetcher:
             FatalError: If nothing can be read.
             UnleashError: If this range cannot be read.
         """
-        with self._changed:
+        with self._lock:
             self._look_ahead()
             if not self._tasks or self._tasks[0].range.window != wanted:
                 self._tasks.insert(0, self._task(wanted))
             current = self._tasks[0].range
         self._start_threads()
         while True:
-            with self._changed:
-                self._changed.notify_all()
+            with self._lock:
+                self._to_do.notify_all()
                 while not (
                     self._fatal
                     or self._tasks[0].error
                     or self._tasks[0].pages is not None
                 ):
-                    self._changed.wait()
+                    self._done.wait()
                 task = self._tasks[0]
                 if error := self._fatal or task.error:
                     self._tasks = [t for t in self._tasks if t.range is not current]
                     raise error
             yield task.window, task.pages or []
-            with self._changed:
+            with self._lock:
                 self._tasks.pop(0)
                 self._look_ahead()
                 if not self._tasks or self._tasks[0].range is not current:
@@ -178,9 +180,9 @@ class Prefetcher:
 
     def close(self) -> None:
         """Stop. The threads end when their requests in flight are answered."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._to_do.notify_all()
 
     def _start_threads(self) -> None:
         try:
@@ -202,12 +204,12 @@ class Prefetcher:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 job = None
                 while not (
                     self._closed or self._fatal or (job := self._next_request())
                 ):
-                    self._changed.wait()
+                    self._to_do.wait()
                 if not job:
                     return
                 task, request = job
@@ -218,9 +220,11 @@ class Prefetcher:
                 page = self._fetch_page(task.range, request)
             except Exception as failure:  # noqa: BLE001 - raised where the page is awaited
                 error = failure
-            with self._changed:
+            with self._lock:
                 self._take(task, request, page, error)
-                self._changed.notify_all()
+                self._to_do.notify_all()
+                if self._fatal or task.error or task.pages is not None:
+                    self._done.notify()
 
     def _next_request(self) -> tuple[_Task, PageRequest] | None:
         """Choose the next request: of the first window that needs one."""
