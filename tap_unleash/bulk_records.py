@@ -108,7 +108,50 @@ def records(
     return map(of_type, *(columns[name] for name in fields))
 
 
-class BulkStream(Stream):
+class BatchStream(Stream):
+    """A stream with BATCH files of JSON lines.
+
+    Those of the SDK are compressed, even if the BATCH message says that they are not.
+    """
+
+    @override
+    def get_batches(
+        self,
+        batch_config: BatchConfig,
+        context: Context | None = None,
+    ) -> Iterable[tuple[BaseBatchFileEncoding, list[str]]]:
+        if batch_config.encoding.format != "jsonl":
+            yield from super().get_batches(batch_config, context)
+            return
+        prefix = (
+            f"{batch_config.storage.prefix or ''}{self.tap_name}--{self.name}-{uuid4()}"
+        )
+        lines, count, files = bytearray(), 0, 0
+        for block, length in chain(self.encoded_records(context), [(b"", 0)]):
+            if count >= batch_config.batch_size or (count and not length):
+                files += 1
+                yield (
+                    batch_config.encoding,
+                    [_write_batch(lines, batch_config, f"{prefix}-{files}.json")],
+                )
+                lines, count = bytearray(), 0
+            lines += block
+            count += length
+
+    def encoded_records(self, context: Context | None) -> Iterator[tuple[bytes, int]]:
+        """Encode the records of a partition.
+
+        Args:
+            context: The partition.
+
+        Yields:
+            JSON lines, and the number of records that they hold.
+        """
+        for record in self._sync_records(context, write_messages=False):
+            yield encoder.encode(record) + b"\n", 1
+
+
+class BulkStream(BatchStream):
     """A stream whose partitions are read in time windows of several pages."""
 
     @abstractmethod
@@ -193,34 +236,9 @@ class BulkStream(Stream):
                 self._tap.state_writer.write_state(self.tap_state)
 
     @override
-    def get_batches(
-        self,
-        batch_config: BatchConfig,
-        context: Context | None = None,
-    ) -> Iterable[tuple[BaseBatchFileEncoding, list[str]]]:
-        if batch_config.encoding.format != "jsonl":
-            yield from super().get_batches(batch_config, context)
-            return
-        prefix = (
-            f"{batch_config.storage.prefix or ''}{self.tap_name}--{self.name}-{uuid4()}"
-        )
-        lines, count, files = bytearray(), 0, 0
-        for block, length in chain(self._lines(context), [(b"", 0)]):
-            if count >= batch_config.batch_size or (count and not length):
-                files += 1
-                yield (
-                    batch_config.encoding,
-                    [_write_batch(lines, batch_config, f"{prefix}-{files}.json")],
-                )
-                lines, count = bytearray(), 0
-            lines += block
-            count += length
-
-    def _lines(self, context: Context | None) -> Iterator[tuple[bytes, int]]:
-        """Encode records as JSON lines; yield blocks, and how many records they hold."""
+    def encoded_records(self, context: Context | None) -> Iterator[tuple[bytes, int]]:
         if not self._emits_unmodified_records:
-            for record in self._sync_records(context, write_messages=False):
-                yield encoder.encode(record) + b"\n", 1
+            yield from super().encoded_records(context)
             return
         contexts = self._contexts(context)
         with self.reading_ahead(contexts):

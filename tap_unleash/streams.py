@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from singer_sdk import SchemaDirectory, Stream, StreamSchema
+from singer_sdk import SchemaDirectory, StreamSchema
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from typing_extensions import override
@@ -25,7 +25,7 @@ from tap_unleash.api.prefetcher import Prefetcher
 from tap_unleash.api.time_window import TimeWindow
 from tap_unleash.api.timestamps import format_timestamp, sort_key
 from tap_unleash.bookmarks import Bookmarks
-from tap_unleash.bulk_records import BulkStream
+from tap_unleash.bulk_records import BatchStream, BulkStream
 from tap_unleash.progress import Progress
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ MAX_UNAVAILABLE = 3
 SCHEMAS = SchemaDirectory(schemas)
 
 
-class UnleashStream(Stream):
+class UnleashStream(BatchStream):
     """Base of the streams."""
 
     schema: ClassVar[StreamSchema[str]] = StreamSchema(SCHEMAS)
