@@ -1,4 +1,4 @@
-"""The programs, how each is told what to read, and where each leaves its rows."""
+"""The programs, their command lines, and how to read the rows that they emit."""
 
 # ruff: noqa: S603 - the programs run are our own
 
@@ -11,44 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from benchmarks.data import Row
 from benchmarks.environments import OURS, PROGRAMS, executable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from benchmarks.data import Row
-
 KEY = "benchmark"
-_LONG_AGO = "2020-01-01T00:00:00Z"
+TEMPLATE = "SDK template"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a program is told.
+    """The input of a program."""
 
-    Attributes:
-        url: The base URL of the API.
-        work: A directory of its own.
-        settings: Settings of ours beside credential and URL.
-        state: A state to go on from.
-    """
-
-    url: str
-    work: Path
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    state: Mapping[str, Any] | None = None
+    url: str  # base URL of the API
+    work: Path  # an empty folder
+    settings: Mapping[str, Any]  # of ours, in addition to credential and URL
+    state: Mapping[str, Any] | None = None  # of ours
+    database: str = ""  # the URL of the database that a pipeline loads
 
     def write(self, name: str, content: object) -> str:
-        """Write a file for the program to read.
-
-        Args:
-            name: The file's name.
-            content: What it holds, as JSON.
-
-        Returns:
-            Its path.
-        """
+        """Write a JSON file into the folder, and return its path."""
         path = self.work / name
         path.write_text(json.dumps(content))
         return str(path)
@@ -56,55 +41,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Contender:
-    """A program.
+    """A program: its environments, its command line, its rows, and its variables."""
 
-    Attributes:
-        environment: Where it is installed.
-        command: Makes its command line.
-        rows: Reads the rows that it left in its directory.
-        variables: What it finds in its environment.
-    """
-
-    environment: str
+    environments: tuple[str, ...]
     command: Callable[[Task], list[str]]
-    rows: Callable[[Path], Iterator[Row]]
+    rows: Callable[[Task], Iterable[Row]]
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Fields(msgspec.Struct):
-    class_name: str
-    count: int | float
-    device_id: str
-    frame_number: int
-    model_id: str
-    session_id: str
-    source_file_name: str
-    timestamp: str
-
-
-class _SingerRecord(msgspec.Struct):
-    record: _Fields
-
-
-class _AirbyteData(msgspec.Struct):
-    data: _Fields
-
-
-class _AirbyteRecord(msgspec.Struct):
-    record: _AirbyteData
+class _Message(msgspec.Struct):
+    record: Row
 
 
 def lines(output: Path, kind: bytes, stream: bytes = b"") -> Iterator[bytes]:
-    """Read the messages of one kind.
-
-    Args:
-        output: The file they are in.
-        kind: Their type.
-        stream: The stream they are of, if they are of one.
-
-    Yields:
-        Their lines.
-    """
+    """Yield the lines of a file that are Singer messages of a type, and of a stream."""
     with output.open("rb") as file:
         for line in file:
             head = line[:64]
@@ -112,29 +62,22 @@ def lines(output: Path, kind: bytes, stream: bytes = b"") -> Iterator[bytes]:
                 yield line
 
 
-def _singer_rows(work: Path) -> Iterator[Row]:
-    decode = msgspec.json.Decoder(_SingerRecord).decode
-    for line in lines(work / "stdout", b'"RECORD"', b'"analytics"'):
-        yield msgspec.structs.astuple(decode(line).record)
+def _singer_rows(task: Task) -> Iterator[Row]:
+    decode = msgspec.json.Decoder(_Message).decode
+    for line in lines(task.work / "stdout", b'"RECORD"', b'"analytics"'):
+        yield decode(line).record
 
 
-def _airbyte_rows(work: Path) -> Iterator[Row]:
-    decode = msgspec.json.Decoder(_AirbyteRecord).decode
-    for line in lines(work / "stdout", b'"RECORD"', b'"analytics"'):
-        yield msgspec.structs.astuple(decode(line).record.data)
-
-
-def _dlt_rows(work: Path) -> Iterator[Row]:
-    decode = msgspec.json.Decoder(list[_Fields]).decode
-    for path in work.glob("unleash/normalize/extracted/*/new_jobs/analytics.*"):
+def _dlt_rows(task: Task) -> Iterator[Row]:
+    decode = msgspec.json.Decoder(list[Row]).decode
+    for path in task.work.glob("unleash/normalize/extracted/*/new_jobs/analytics.*"):
         with path.open("rb") as file:
             for line in file:
-                yield from map(msgspec.structs.astuple, decode(line))
+                yield from decode(line)
 
 
 def _singer_command(program: str, task: Task, config: Mapping[str, Any]) -> list[str]:
-    config_path = task.write("config.json", config)
-    command = [program, "--config", config_path]
+    command = [program, "--config", task.write("config.json", config)]
     catalog = json.loads(check_output([*command, "--discover"], stderr=DEVNULL))
     for stream in catalog["streams"]:
         for entry in stream["metadata"]:
@@ -152,70 +95,53 @@ def _tap_unleash(task: Task) -> list[str]:
 
 
 def _template(task: Task) -> list[str]:
-    config = {"auth_token": KEY, "api_url": task.url, "start_date": _LONG_AGO}
+    since = "2020-01-01T00:00:00Z"
+    config = {"auth_token": KEY, "api_url": task.url, "start_date": since}
     return _singer_command(executable("template", "tap-template"), task, config)
 
 
-def _dlt(*options: str) -> Callable[[Task], list[str]]:
-    script = str(PROGRAMS / "dlt" / "extract.py")
-    return lambda task: [
-        executable("dlt", "python"),
-        script,
-        task.url,
-        KEY,
-        str(task.work),
-        *options,
-    ]
+def _version(environment: str, program: str) -> Contender:
+    command = [executable(environment, program), "--version"]
+    return Contender((environment,), lambda _: command, lambda _: ())
 
 
-def _bare(*options: str) -> Callable[[Task], list[str]]:
-    script = str(PROGRAMS / "bare" / "read.py")
-    return lambda task: [executable("bare", "python"), script, task.url, KEY, *options]
+def _dlt(*options: str) -> Contender:
+    command = [executable("dlt", "python"), str(PROGRAMS / "dlt" / "extract.py")]
+    return Contender(
+        ("dlt",),
+        lambda task: [*command, task.url, KEY, str(task.work), *options],
+        _dlt_rows,
+        {
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "EXTRACT__WORKERS": "16",
+            "EXTRACT__MAX_PARALLEL_ITEMS": "16",
+            # All others write plain text, too; it saves dlt a fifth of its time.
+            "DATA_WRITER__DISABLE_COMPRESSION": "true",
+        },
+    )
 
 
-def _airbyte(concurrency: int) -> Callable[[Task], list[str]]:
-    def command(task: Task) -> list[str]:
-        program = PROGRAMS / "airbyte"
-        config = {
-            "api_key": KEY,
-            "api_url": task.url,
-            "start_date": _LONG_AGO,
-            "concurrency": concurrency,
-        }
-        return [
-            executable("airbyte", "source-declarative-manifest"),
-            "read",
-            f"--config={task.write('config.json', config)}",
-            f"--catalog={program / 'catalog.json'}",
-            f"--manifest-path={program / 'manifest.yaml'}",
-            f"--components-path={program / 'components.py'}",
-        ]
-
-    return command
+def _bare(*options: str) -> Contender:
+    command = [executable("bare", "python"), str(PROGRAMS / "bare" / "read.py")]
+    return Contender(
+        ("bare",), lambda task: [*command, task.url, KEY, *options], _singer_rows
+    )
 
 
-_DLT_VARIABLES = {
-    "RUNTIME__DLTHUB_TELEMETRY": "false",
-    "EXTRACT__WORKERS": "16",
-    "EXTRACT__MAX_PARALLEL_ITEMS": "16",
-    # All others write plain text too; it spares dlt a fifth of its time.
-    "DATA_WRITER__DISABLE_COMPRESSION": "true",
+VERSIONS = {
+    OURS: _version(OURS, OURS),
+    TEMPLATE: _version("template", "tap-template"),
 }
-_AIRBYTE_VARIABLES = {"AIRBYTE_ENABLE_UNSAFE_CODE": "true"}
+"""The start-up of the taps."""
 
 CONTENDERS = {
-    OURS: Contender(OURS, _tap_unleash, _singer_rows),
-    "SDK template": Contender("template", _template, _singer_rows),
-    "dlt": Contender("dlt", _dlt(), _dlt_rows, _DLT_VARIABLES),
-    "dlt, 16 workers": Contender("dlt", _dlt("--parallel"), _dlt_rows, _DLT_VARIABLES),
-    "Airbyte CDK": Contender("airbyte", _airbyte(4), _airbyte_rows, _AIRBYTE_VARIABLES),
-    "Airbyte CDK, 16 workers": Contender(
-        "airbyte", _airbyte(16), _airbyte_rows, _AIRBYTE_VARIABLES
-    ),
-    "bare script": Contender("bare", _bare(), _singer_rows),
-    "bare script, ids": Contender("bare", _bare("--ids"), _singer_rows),
-    "bare script, 8 threads": Contender("bare", _bare("--threads", "8"), _singer_rows),
-    "bare script, 16 threads": Contender(
-        "bare", _bare("--threads", "16"), _singer_rows
-    ),
+    OURS: Contender((OURS,), _tap_unleash, _singer_rows),
+    TEMPLATE: Contender(("template",), _template, _singer_rows),
+    "dlt": _dlt(),
+    "dlt, 16 workers": _dlt("--parallel"),
+    "bare script": _bare(),
+    "bare script, ids": _bare("--ids"),
+    "bare script, 8 threads": _bare("--threads", "8"),
+    "bare script, 16 threads": _bare("--threads", "16"),
 }
+"""The programs that extract."""

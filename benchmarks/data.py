@@ -1,32 +1,22 @@
-"""The rows every program is asked to read: always the same, shaped like the documented."""
+"""The rows every program reads: always the same, shaped like the documented ones."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Row: TypeAlias = tuple[str, float, str, int, str, str, str, str]
-
-KEYS = (
-    "class_name",
-    "count",
-    "device_id",
-    "frame_number",
-    "model_id",
-    "session_id",
-    "source_file_name",
-    "timestamp",
-)
 PAGE_ROWS = 1_000
 
 _FIRST_FLIGHT = datetime(2024, 1, 1, 9, tzinfo=timezone.utc)
-_FRAMES_A_FLIGHT = 600
-_FRAMES_A_SECOND = 30
+_FLIGHT_SECONDS = 600
+_FRAMES_PER_SECOND = 30
 _METRICS = (
     "this_frame_persons_count",
     "total_count",
@@ -36,113 +26,90 @@ _METRICS = (
 )
 
 
+class Row(msgspec.Struct, frozen=True):
+    """A row of the API."""
+
+    class_name: str
+    count: float
+    device_id: str
+    frame_number: int
+    model_id: str
+    session_id: str
+    source_file_name: str
+    timestamp: str
+
+
 @dataclass(frozen=True)
 class Shape:
-    """The size of an account.
-
-    Attributes:
-        devices: How many devices have rows.
-        rows: How many rows each of them has.
-        quiet: How many further devices have none.
-        distinct: Whether rows share next to no values: each has a timestamp of its own, and
-            a page has several sessions and files.
-    """
+    """The size of an account."""
 
     devices: int
-    rows: int
-    quiet: int = 0
-    distinct: bool = False
-
-    @property
-    def total(self) -> int:
-        """All rows of the account."""
-        return self.devices * self.rows
-
-    @property
-    def pages(self) -> int:
-        """The least requests that read all rows of the account."""
-        return self.devices * -(-self.rows // PAGE_ROWS)
+    rows: int  # per device
+    quiet: int = 0  # further devices, without rows
+    distinct: bool = False  # whether rows share hardly any values
 
     @property
     def device_ids(self) -> list[str]:
-        """Every device of the account, those with rows first."""
-        return [
-            f"W{0xB8FABC31378C000 + number:015x}"
-            for number in range(self.devices + self.quiet)
-        ]
+        """All devices, those with rows first."""
+        first = 0xB8FABC31378C000
+        return [f"W{first + n:015x}" for n in range(self.devices + self.quiet)]
+
+    def scaled(self, divisor: int) -> Shape:
+        """Return a shape with fewer rows per device, or fewer devices if these are more."""
+        if self.devices > self.rows:
+            return replace(self, devices=self.devices // divisor)
+        return replace(self, rows=self.rows // divisor)
+
+    def all_rows(self) -> Iterator[Row]:
+        """Generate all rows of the account, device after device."""
+        for device_id in self.device_ids[: self.devices]:
+            yield from self.device_rows(device_id)
+
+    def device_rows(self, device_id: str) -> Iterator[Row]:
+        """Generate the rows of one device in the order of their timestamps."""
+        rows = _distinct_rows if self.distinct else _flight_rows
+        return rows(device_id, self.rows)
 
 
-def device_rows(shape: Shape, device_id: str) -> Iterator[Row]:
-    """Make the rows of one device: a flight of ten minutes per day, one frame per second.
+def _flight_rows(device_id: str, left: int) -> Iterator[Row]:
+    """Generate a flight of ten minutes per day, with one frame per second.
 
     A frame has a row for each metric and one for each group of people; groups of the same
-    size give identical rows.
-
-    Args:
-        shape: The size of the account.
-        device_id: The device.
-
-    Yields:
-        The rows in the order of their timestamps.
+    size have identical rows.
     """
-    if shape.distinct:
-        yield from _distinct_rows(shape, device_id)
-        return
     chance = random.Random(device_id)
-    left = shape.rows
     flight = _FIRST_FLIGHT
+    model = "sparse-crowd-density-alphapose"
     while True:
         session = str(round(flight.timestamp() * 1000))
-        recording = f"{device_id}-{session[:-3]}-{flight:%d-%b-%y-%H-%M-%S}.mp4"
-        for second in range(_FRAMES_A_FLIGHT):
-            timestamp = f"{flight + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}.000Z"
-            frame = 1 + second * _FRAMES_A_SECOND
-            for name in _METRICS + ("number_of_persons_in_group",) * chance.randint(
-                1, 3
-            ):
+        file = f"{device_id}-{session[:-3]}-{flight:%d-%b-%y-%H-%M-%S}.mp4"
+        for second in range(_FLIGHT_SECONDS):
+            time = f"{flight + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}.000Z"
+            frame = 1 + second * _FRAMES_PER_SECOND
+            groups = ("number_of_persons_in_group",) * chance.randint(1, 3)
+            for name in _METRICS + groups:
                 if not left:
                     return
                 left -= 1
                 count = chance.randint(1, 4)
-                yield (
-                    name,
-                    count,
-                    device_id,
-                    frame,
-                    "sparse-crowd-density-alphapose",
-                    session,
-                    recording,
-                    timestamp,
-                )
+                yield Row(name, count, device_id, frame, model, session, file, time)
         flight += timedelta(days=1)
 
 
-def _distinct_rows(shape: Shape, device_id: str) -> Iterator[Row]:
+def _distinct_rows(device_id: str, rows: int) -> Iterator[Row]:
+    """Generate rows with timestamps of their own, and pages with several sessions."""
     chance = random.Random(device_id)
     moment = _FIRST_FLIGHT
-    for number in range(shape.rows):
+    for number in range(rows):
         moment += timedelta(milliseconds=chance.randint(1, 2_000))
         file = number // chance.randint(100, 120)
-        yield (
-            f"class-{chance.randint(1, 200)}",
-            chance.randint(1, 1_000_000) / 8,
-            device_id,
-            number * 7,
-            f"model-{chance.randint(1, 20)}",
-            str(1_704_099_600_000 + file),
-            f"{device_id}-{file}.mp4",
-            f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z",
+        yield Row(
+            class_name=f"class-{chance.randint(1, 200)}",
+            count=chance.randint(1, 1_000_000) / 8,
+            device_id=device_id,
+            frame_number=number * 7,
+            model_id=f"model-{chance.randint(1, 20)}",
+            session_id=str(1_704_099_600_000 + file),
+            source_file_name=f"{device_id}-{file}.mp4",
+            timestamp=f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z",
         )
-
-
-def all_rows(shape: Shape) -> Iterator[Row]:
-    """Make every row of the account.
-
-    Args:
-        shape: The size of the account.
-
-    Yields:
-        The rows, device after device.
-    """
-    for device_id in shape.device_ids[: shape.devices]:
-        yield from device_rows(shape, device_id)

@@ -1,6 +1,6 @@
 """A virtual environment for each program.
 
-All are of one interpreter: two builds of the same Python differ by 20 %.
+All use the same interpreter: two builds of one version of Python differ by 20 %.
 """
 
 # ruff: noqa: S603 - the programs run are our own
@@ -16,67 +16,43 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
-ENVIRONMENTS = HERE / ".venvs"
 ROOT = HERE.parent
 OURS = "tap-unleash"
 
 
 def executable(environment: str, program: str) -> str:
-    """Say where a program of an environment is.
-
-    Args:
-        environment: The environment.
-        program: The name of its console script.
-
-    Returns:
-        The path.
-    """
-    return str(ENVIRONMENTS / environment / "bin" / program)
+    """Return the path of a program in an environment."""
+    return str(HERE / ".venvs" / environment / "bin" / program)
 
 
 def build(environment: str) -> None:
-    """Build an environment unless it stands already.
+    """Build an environment of pinned packages, unless it exists.
 
-    What is in it is pinned. A program of this repository is installed anew each time, and
-    not editable.
-
-    Args:
-        environment: Its name.
+    A program of this repository is installed again each time, and not editable.
     """
-    home = ENVIRONMENTS / environment
+    python = Path(executable(environment, "python"))
+    home = python.parents[1]
     program = PROGRAMS / environment
     ours = environment == OURS
     requirements = ROOT / "constraints.txt" if ours else program / "requirements.txt"
     pins = sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     marker = home / "pins"
-    install = (
-        "pip",
-        "install",
-        "--compile-bytecode",
-        "--python",
-        executable(environment, "python"),
-    )
+    install = ("pip", "install", "--compile-bytecode", "--python", python)
     if not marker.exists() or marker.read_text() != pins:
-        _uv("venv", "--clear", "--python", sys.executable, str(home))
+        _uv("venv", "--clear", "--python", sys.executable, home)
         if not ours:
-            _uv(*install, "--requirements", str(requirements))
+            _uv(*install, "--requirements", requirements)
     if ours:
-        _uv(
-            *install,
-            "--constraints",
-            str(requirements),
-            "--reinstall-package",
-            OURS,
-            str(ROOT),
-        )
+        again = ("--reinstall-package", OURS)
+        _uv(*install, "--constraints", requirements, *again, ROOT)
     elif (program / "pyproject.toml").exists():
-        _uv(*install, "--no-deps", "--reinstall", str(program))
+        _uv(*install, "--no-deps", "--reinstall", program)
     marker.write_text(pins)
 
 
-def _uv(*arguments: str) -> None:
-    beside = Path(sys.executable).parent
-    uv = shutil.which("uv", path=os.pathsep.join((str(beside), os.environ["PATH"])))
+def _uv(*arguments: str | Path) -> None:
+    folders = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    uv = shutil.which("uv", path=folders)
     if not uv:
         message = "uv is needed to build the environments: pip install uv"
         raise SystemExit(message)

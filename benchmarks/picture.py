@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from benchmarks.contenders import TEMPLATE
 from benchmarks.environments import OURS
 
 if TYPE_CHECKING:
@@ -15,84 +16,59 @@ if TYPE_CHECKING:
 
 _LIMIT = "bare script"
 _PANELS = {
-    "cpu": (
-        "No latency",
-        ("SDK template", "dlt", "Airbyte CDK", "bare script", OURS),
+    "No latency": ("cpu", (TEMPLATE, "dlt", _LIMIT, OURS)),
+    "100 ms per response, 16 concurrent requests if the program supports them": (
+        "network",
+        (TEMPLATE, "dlt, 16 workers", f"{_LIMIT}, 16 threads", OURS),
     ),
-    "network": (
-        "100 ms per response, 16 concurrent requests if the program supports them",
-        (
-            "SDK template",
-            "dlt, 16 workers",
-            "Airbyte CDK, 16 workers",
-            "bare script, 16 threads",
-            OURS,
-        ),
+    "1,000 devices with 10 records each": (
+        "devices",
+        tuple(f"{name}, 1,000 devices" for name in (TEMPLATE, "dlt", _LIMIT, OURS)),
     ),
-    "devices": (
-        "1,000 devices with 10 records each",
-        tuple(
-            f"{program}, 1,000 devices"
-            for program in ("SDK template", "dlt", "bare script", OURS)
-        ),
-    ),
-    "pipeline": (
-        "Whole pipelines into PostgreSQL, no latency",
-        (
-            "dlt merge",
-            "dlt merge, Arrow",
-            "bare script",
-            "meltano run",
-            "meltano run, BATCH",
-        ),
+    "Whole pipelines into PostgreSQL, no latency": (
+        "pipeline",
+        ("dlt merge", "dlt merge, Arrow", _LIMIT, "meltano run", "meltano run, BATCH"),
     ),
 }
-_NOTE = "Dashed: a script without settings, state and retries."
 
 
 def picture(scenarios: Scenarios) -> Figure:
-    """Draw the rates of the most important scenarios.
-
-    Args:
-        scenarios: The results by scenario.
-
-    Returns:
-        The chart.
-    """
+    """Draw the rates of the most important scenarios."""
     panels: dict[str, dict[str, float]] = {}
-    for name, (title, labels) in _PANELS.items():
+    for title, (name, labels) in _PANELS.items():
         programs = scenarios.get(name, {}).get("programs", {})
-        panels[title] = {
-            label: programs[label]["rows_a_second"]
-            for label in labels
-            if label in programs
-        }
-    panels = {title: rates for title, rates in panels.items() if rates}
+        measured = [label for label in labels if label in programs]
+        if measured:
+            panels[title] = {
+                label.removesuffix(", 1,000 devices"): programs[label]["rows_a_second"]
+                for label in measured
+            }
     sizes = [len(rates) for rates in panels.values()]
     figure = Figure(figsize=(8, 1 + sum(sizes) * 0.3 + len(sizes) * 0.4))
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.1)
     figure.suptitle("Records/s by program (longer is better)", fontweight="bold")
-    figure.supxlabel(_NOTE, fontsize="small", color="0.4")
+    note = "Dashed: a script without settings, state and retries."
+    figure.supxlabel(note, fontsize="small", color="0.4")
     if panels:
         axes = figure.subplot_mosaic([[title] for title in panels], height_ratios=sizes)
         for title, rates in panels.items():
-            _panel(axes[title], title, rates)
+            _draw(axes[title], title, rates)
     return figure
 
 
-def _panel(axes: Axes, title: str, rates: dict[str, float]) -> None:
+def _draw(axes: Axes, title: str, rates: dict[str, float]) -> None:
     axes.set_title(title, loc="left", fontsize="medium")
     for label, rate in rates.items():
-        ours = OURS in label or "meltano run" in label
-        weight = "bold" if ours else "normal"
-        limit = _LIMIT in label
+        ours = label.startswith((OURS, "meltano run"))
+        limit = label.startswith(_LIMIT)
         bar = axes.barh(
-            label.split(", 1,000")[0],
+            label,
             rate,
             color="white" if limit else "#0b7a75" if ours else "0.7",
             edgecolor="0.5" if limit else "none",
             linestyle="--",
         )
+        weight = "bold" if ours else "normal"
         axes.bar_label(bar, fmt="{:,.0f}", padding=4, fontweight=weight)
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -1,342 +1,225 @@
-"""What is run against what, and on which data."""
+"""The scenarios: which programs read which data, and how they take turns."""
 
 from __future__ import annotations
 
-import statistics
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.contenders import CONTENDERS, Task, lines
-from benchmarks.data import Shape, all_rows
-from benchmarks.environments import OURS, executable
-from benchmarks.measure import Cost, Digest, compare, run
-from benchmarks.server import Server, serve
+from benchmarks.contenders import CONTENDERS, TEMPLATE, VERSIONS, Contender, Task, lines
+from benchmarks.data import Shape
+from benchmarks.environments import OURS
+from benchmarks.measure import Cost, MeasurementError, digest, run
+from benchmarks.pipeline import PIPELINES, drop
+from benchmarks.server import requested, serve
+from demo.postgres import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LATENCY = 0.1
 CONCURRENCY = 16
-PARTITIONS = 5_000
-_PATIENCE = 60
+_PATIENCE = 60  # seconds: a program that takes longer runs once
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured.
-
-    Attributes:
-        runs: How often each program runs; one that takes more than a minute runs once.
-        scale: By how much the data are made smaller.
-        programs: The programs that are asked for.
-    """
+class Plan(NamedTuple):
+    """The options of a measurement."""
 
     runs: int
-    scale: int
+    scale: int  # divisor of the amount of data
     programs: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A program that takes part in a scenario.
+    """A program that takes part in a scenario."""
 
-    Attributes:
-        label: What it is called there.
-        program: Which program it is.
-        server: Where it reads.
-        settings: Settings of ours.
-        state: A state that ours goes on from.
-    """
-
-    label: str
     program: str
-    server: Server
+    shape: Shape
     settings: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""  # if it is not the program
     state: Mapping[str, Any] | None = None
 
 
-@dataclass
-class Result:
-    """What the runs of one program in one scenario came to.
+@dataclass(frozen=True)
+class Scenario:
+    """Programs to compare, and how the API answers them."""
 
-    Attributes:
-        rows: How many rows it emits.
-        costs: What each run cost.
-        facts: What else is worth telling of the last run.
-    """
-
-    rows: int
-    costs: list[Cost] = field(default_factory=list)
-    facts: dict[str, int] = field(default_factory=dict)
-
-    def summary(self) -> dict[str, Any]:
-        """Reduce the runs to medians.
-
-        Returns:
-            The medians, and the runs.
-        """
-        wall = statistics.median(cost.wall for cost in self.costs)
-        return {
-            "wall": wall,
-            "cpu": statistics.median(cost.cpu for cost in self.costs),
-            "peak": statistics.median(cost.peak for cost in self.costs),
-            "rows": self.rows,
-            "rows_a_second": self.rows / wall,
-            **self.facts,
-            "runs": [asdict(cost) for cost in self.costs],
-        }
+    title: str
+    entries: Sequence[Entry]
+    programs: Mapping[str, Contender] = field(default_factory=lambda: CONTENDERS)
+    latency: float = 0
+    repetitions: int = 1
 
 
-def tell(scenario: str, label: str, cost: Cost) -> None:
-    """Say on stderr what a run cost.
-
-    Args:
-        scenario: The scenario.
-        label: The program.
-        cost: What it cost.
-    """
-    figures = f"{cost.wall:8.2f} s {cost.cpu:8.2f} s CPU {cost.peak:6.0f} MiB"
-    print(f"{scenario:12} {label:32} {figures}", file=sys.stderr)
+def environments(name: str, plan: Plan) -> set[str]:
+    """Return the environments that a scenario needs."""
+    programs = SCENARIOS[name].programs
+    used = {entry.program for entry in _entries(name, plan).values()}
+    return {environment for each in used for environment in programs[each].environments}
 
 
-def interleave(scenario: str, plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Run programs in turn, so that what disturbs the machine disturbs all of them.
-
-    Args:
-        scenario: What the race is called.
-        plan: How much is measured.
-        entries: Who takes part.
-
-    Returns:
-        The summary of each.
-    """
-    entries = [entry for entry in entries if entry.program in plan.programs]
-    expected = {
-        entry.server.shape: Digest.of(all_rows(entry.server.shape)) for entry in entries
-    }
-    results = {entry.label: Result(entry.server.shape.total) for entry in entries}
-    for turn in range(plan.runs):
-        for entry in entries:
-            result = results[entry.label]
-            if turn and result.costs[0].wall > _PATIENCE:
-                continue
-            contender = CONTENDERS[entry.program]
-            with TemporaryDirectory() as directory:
-                work = Path(directory)
-                command = contender.command(
-                    Task(entry.server.url, work, entry.settings, entry.state)
-                )
-                entry.server.stats()
-                cost = run(command, work, contender.variables)
-                tell(scenario, entry.label, cost)
-                compare(
-                    f"{scenario}, {entry.label}",
-                    Digest.of(contender.rows(work)),
-                    expected[entry.server.shape],
-                )
-                state_bytes = sum(map(len, lines(work / "stdout", b'"STATE"')))
-            result.costs.append(cost)
-            result.facts = entry.server.stats() | {"state_bytes": state_bytes}
-    return {label: result.summary() for label, result in results.items()}
-
-
-def cpu(plan: Plan) -> dict[str, Any]:
-    """Read as fast as the program can: no latency, 10 devices of 50,000 rows.
-
-    Args:
-        plan: How much is measured.
-
-    Returns:
-        The programs, and the rate of the server for a client that discards the rows.
-    """
-    programs = (
-        OURS,
-        "SDK template",
-        "dlt",
-        "dlt, 16 workers",
-        "Airbyte CDK",
-        "bare script",
-        "bare script, ids",
-        "bare script, 8 threads",
-    )
-    with serve(Shape(10, 50_000 // plan.scale)) as server:
-        server.drain()
-        rate = server.drain()
-        return {
-            "programs": interleave(
-                "cpu", plan, [Entry(program, program, server) for program in programs]
-            ),
-            "server_rows_a_second": rate,
-        }
-
-
-def distinct(plan: Plan) -> dict[str, Any]:
-    """Read rows that share next to no values, without latency.
-
-    Args:
-        plan: How much is measured.
-
-    Returns:
-        The programs.
-    """
-    with serve(Shape(10, 50_000 // plan.scale, distinct=True)) as server:
-        entries = [
-            Entry(program, program, server) for program in (OURS, "SDK template", "dlt")
-        ]
-        return {"programs": interleave("distinct", plan, entries)}
-
-
-def network(plan: Plan) -> dict[str, Any]:
-    """Wait for a slow API: 100 ms per response, 20 devices of 10 pages.
-
-    Args:
-        plan: How much is measured.
-
-    Returns:
-        The programs.
-    """
-    others = (
-        "SDK template",
-        "dlt",
-        "dlt, 16 workers",
-        "Airbyte CDK, 16 workers",
-        "bare script, 16 threads",
-    )
-    with serve(Shape(20, 10_000 // plan.scale), LATENCY) as server:
-        entries = [Entry(OURS, OURS, server, {"concurrency": CONCURRENCY})]
-        entries += [Entry(program, program, server) for program in others]
-        return {"programs": interleave("network", plan, entries)}
-
-
-def deep(plan: Plan) -> dict[str, Any]:
-    """Wait for a slow API with many pages: 100 ms per response, 10 devices of 100 pages.
-
-    Args:
-        plan: How much is measured.
-
-    Returns:
-        Ours, its start-up, and the seconds that the requests alone take.
-    """
-    with serve(Shape(10, 100_000 // plan.scale), LATENCY) as server:
-        entry = Entry(OURS, OURS, server, {"concurrency": CONCURRENCY})
-        return {
-            "programs": interleave("deep", plan, [entry]),
-            "ideal": server.shape.pages * LATENCY / CONCURRENCY,
-        }
-
-
-def devices(plan: Plan) -> dict[str, Any]:
-    """Read many devices of 10 rows.
-
-    Args:
-        plan: How much is measured.
-
-    Returns:
-        The programs, by how many devices there were.
-    """
+def measure(name: str, plan: Plan) -> dict[str, Any]:
+    """Run the programs of a scenario in turn, so that disturbances affect all of them."""
+    scenario = SCENARIOS[name]
+    entries = _entries(name, plan)
+    results: dict[str, dict[str, Any]] = {}
+    runs: dict[str, list[Cost]] = {label: [] for label in entries}
     with ExitStack() as stack:
-        small, large, huge = (
-            stack.enter_context(serve(Shape(count // plan.scale, 10)))
-            for count in (1_000, 5_000, 10_000)
-        )
-        entries = [
-            Entry(
-                f"{program}, {server.shape.devices * plan.scale:,} devices",
-                program,
-                server,
-            )
-            for program, server in (
-                (OURS, small),
-                ("SDK template", small),
-                ("dlt", small),
-                ("dlt, 16 workers", small),
-                ("bare script", small),
-                (OURS, large),
-                ("SDK template", large),
-                (OURS, huge),
-            )
-        ]
-        return {"programs": interleave("devices", plan, entries)}
+        loads = entries and scenario.programs is PIPELINES
+        database = stack.enter_context(postgres()) if loads else ""
+        urls = {}
+        expected = {}
+        for shape in {entry.shape for entry in entries.values()}:
+            scaled = shape.scaled(plan.scale)
+            urls[shape] = stack.enter_context(serve(scaled, scenario.latency))
+            expected[shape] = digest(scaled.all_rows())
+        for turn in range(plan.runs * scenario.repetitions):
+            for label, entry in entries.items():
+                costs = runs[label]
+                if turn and costs[0].wall > _PATIENCE:
+                    continue
+                with TemporaryDirectory() as folder:
+                    url = urls[entry.shape]
+                    task = Task(
+                        url, Path(folder), entry.settings, entry.state, database
+                    )
+                    cost, rows, facts = _run(scenario.programs[entry.program], task)
+                figures = (
+                    f"{cost.wall:8.2f} s {cost.cpu:8.2f} s CPU {cost.peak:6.0f} MiB"
+                )
+                print(f"{name:16} {label:32} {figures}", file=sys.stderr)
+                if rows != expected[entry.shape]:
+                    message = f"{name}, {label}: {rows}, not {expected[entry.shape]}"
+                    raise MeasurementError(message)
+                costs.append(cost)
+                results[label] = _medians(costs, rows[0]) | facts
+    return {"programs": {label: results[label] for label in entries}}
 
 
-def resume(plan: Plan) -> dict[str, Any]:
-    """Go on with one device when the state holds one, and when it holds 5,000.
-
-    Args:
-        plan: How much is measured.
-
-    Returns:
-        Ours with either state.
-    """
-    with serve(Shape(1, 500_000 // plan.scale, quiet=PARTITIONS - 1)) as server:
-        chosen, *others = server.shape.device_ids
-        entries = [
-            Entry(
-                label, OURS, server, {"device_ids": [chosen]}, _state([*before, chosen])
-            )
-            for label, before in (
-                ("1 partition", []),
-                (f"{PARTITIONS:,} partitions", others),
-            )
-        ]
-        return {"programs": interleave("resume", plan, entries)}
+def _entries(name: str, plan: Plan) -> dict[str, Entry]:
+    return {
+        entry.label or entry.program: entry
+        for entry in SCENARIOS[name].entries
+        if entry.program in plan.programs
+    }
 
 
-def _state(device_ids: Sequence[str]) -> dict[str, Any]:
-    partitions = [
+def _run(
+    program: Contender, task: Task
+) -> tuple[Cost, tuple[int, int], dict[str, int]]:
+    command = program.command(task)
+    requested(task.url)
+    cost = run(command, task.work, program.variables)
+    facts = requested(task.url)
+    facts["state_bytes"] = sum(map(len, lines(task.work / "stdout", b'"STATE"')))
+    rows = digest(program.rows(task))
+    if task.database:
+        facts["table_mb"] = drop(task.database)
+    return cost, rows, facts
+
+
+def _medians(costs: list[Cost], rows: int) -> dict[str, Any]:
+    figures = [asdict(cost) for cost in costs]
+    medians = {name: median(run[name] for run in figures) for name in figures[0]}
+    rate = rows / medians["wall"]
+    return {**medians, "rows": rows, "rows_a_second": rate, "runs": figures}
+
+
+def _each(shape: Shape, *programs: str, **settings: object) -> list[Entry]:
+    return [Entry(program, shape, settings) for program in programs]
+
+
+def _devices(devices: int, *programs: str) -> list[Entry]:
+    shape = Shape(devices, rows=10)
+    return [
+        Entry(program, shape, label=f"{program}, {devices:,} devices")
+        for program in programs
+    ]
+
+
+def _resume(partitions: int, label: str) -> Entry:
+    shape = Shape(1, 500_000, quiet=4_999)
+    bookmarks = [
         {
             "context": {"device_id": device_id},
             "replication_key": "timestamp",
             "replication_key_value": "2023-12-31T00:00:00.000Z",
         }
-        for device_id in device_ids
+        for device_id in shape.device_ids[:partitions]
     ]
-    return {"bookmarks": {"analytics": {"partitions": partitions}}}
+    state = {"bookmarks": {"analytics": {"partitions": bookmarks}}}
+    return Entry(OURS, shape, {"device_ids": shape.device_ids[:1]}, label, state)
 
 
-def concurrency(plan: Plan) -> dict[str, Any]:
-    """Wait for a slow API with 1 to 16 requests in flight.
+_CPU = (OURS, TEMPLATE, "dlt", "dlt, 16 workers")
+_SCRIPTS = ("bare script", "bare script, ids", "bare script, 8 threads")
+_LOCAL = [name for name in PIPELINES if "parallelized" not in name]
+_REMOTE = (
+    *("meltano run", "meltano run, BATCH", "dlt merge", "dlt merge, parallelized"),
+    *("dlt merge, Arrow, parallelized", "bare script"),
+)
 
-    Args:
-        plan: How much is measured.
-
-    Returns:
-        Ours, by requests in flight.
-    """
-    with serve(Shape(20, 10_000 // plan.scale), LATENCY) as server:
-        entries = [
-            Entry(f"{count} in flight", OURS, server, {"concurrency": count})
+SCENARIOS = {
+    "cpu": Scenario(
+        "CPU-bound: no latency, 10 devices of 50,000 rows",
+        _each(Shape(10, 50_000), *_CPU, *_SCRIPTS),
+    ),
+    "distinct": Scenario(
+        "CPU-bound, distinct values: no latency, 10 devices of 50,000 rows",
+        _each(Shape(10, 50_000, distinct=True), OURS, TEMPLATE, "dlt"),
+    ),
+    "network": Scenario(
+        "Network-bound: 100 ms per response, 20 devices of 10 pages of 1,000 rows",
+        _each(
+            Shape(20, 10_000),
+            *_CPU,
+            "bare script, 16 threads",
+            concurrency=CONCURRENCY,
+        ),
+        latency=LATENCY,
+    ),
+    "concurrency": Scenario(
+        "Network-bound, by number of concurrent requests",
+        [
+            Entry(OURS, Shape(20, 10_000), {"concurrency": count}, f"{count} in flight")
             for count in (1, 2, 4, 8, 16)
-        ]
-        return {"programs": interleave("concurrency", plan, entries)}
-
-
-def startup(plan: Plan) -> dict[str, Any]:
-    """Print the version and end.
-
-    Args:
-        plan: How much is measured; this is quick, so it runs four times as often.
-
-    Returns:
-        The two taps.
-    """
-    commands = {
-        OURS: executable(OURS, OURS),
-        "SDK template": executable("template", "tap-template"),
-    }
-    results = {program: Result(0) for program in commands if program in plan.programs}
-    with TemporaryDirectory() as directory:
-        for _ in range(4 * plan.runs):
-            for program, result in results.items():
-                result.costs.append(
-                    run([commands[program], "--version"], Path(directory), {})
-                )
-    for program, result in results.items():
-        tell("startup", program, result.costs[-1])
-    return {
-        "programs": {program: result.summary() for program, result in results.items()}
-    }
+        ],
+        latency=LATENCY,
+    ),
+    "deep": Scenario(
+        "Network-bound, 10 devices of 100 pages of 1,000 rows",
+        _each(Shape(10, 100_000), OURS, concurrency=CONCURRENCY),
+        latency=LATENCY,
+    ),
+    "devices": Scenario(
+        "Many devices of 10 rows, no latency",
+        [
+            *_devices(1_000, *_CPU, "bare script"),
+            *_devices(5_000, OURS, TEMPLATE),
+            *_devices(10_000, OURS),
+        ],
+    ),
+    "resume": Scenario(
+        "Resume of one device with 500,000 rows, by partitions in the state",
+        [_resume(1, "1 partition"), _resume(5_000, "5,000 partitions")],
+    ),
+    "startup": Scenario(
+        "Start-up: `--version`", _each(Shape(0, 0), *VERSIONS), VERSIONS, repetitions=4
+    ),
+    "pipeline": Scenario(
+        "Pipelines into PostgreSQL: no latency, 10 devices of 20,000 rows",
+        _each(Shape(10, 20_000), *_LOCAL, concurrency=4),
+        PIPELINES,
+    ),
+    "pipeline-network": Scenario(
+        "Pipelines into PostgreSQL: 100 ms per response, 16 concurrent",
+        _each(Shape(10, 20_000), *_REMOTE, concurrency=CONCURRENCY),
+        PIPELINES,
+        latency=LATENCY,
+    ),
+}

@@ -1,7 +1,7 @@
-"""Run one program and say what it cost: a process small enough to disappear from the figures.
+"""Run one program and print its cost: a process too small to show in the figures.
 
-Linux counts the memory of the process that forked into the child's peak, so the child is not
-forked from the benchmark itself. Usage: spawn.py STDOUT STDERR PROGRAM [ARGUMENT ...]; prints
+Linux counts the memory of the process that forked into the child's peak, so the benchmark
+itself must not fork. Usage: spawn.py STDOUT STDERR PROGRAM [ARGUMENT ...]; prints
 [exit code, wall, CPU, peak KiB] as JSON.
 """
 
@@ -11,15 +11,8 @@ import os
 import sys
 import time
 
-
-def main(stdout: str, stderr: str, *argv: str) -> None:
-    """Run the program with its output in files.
-
-    Args:
-        stdout: The file for its standard output.
-        stderr: The file for its standard error.
-        argv: The program and its arguments.
-    """
+if __name__ == "__main__":
+    stdout, stderr, *argv = sys.argv[1:]
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -32,7 +25,3 @@ def main(stdout: str, stderr: str, *argv: str) -> None:
     wall = time.perf_counter() - start
     code = os.waitstatus_to_exitcode(status)
     print([code, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss])
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -6,7 +6,7 @@ The number of workers is dlt's own setting, EXTRACT__WORKERS.
 
 # ruff: noqa: INP001 - a program in an environment of its own
 # mypy: disable-error-code="import-not-found, misc, untyped-decorator"
-# What it imports is in that environment only.
+# Its imports are in that environment only.
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PathPaginator(PageNumberPaginator):
     """Pages whose number is the last segment of the path."""
 
     def __init__(self) -> None:
-        """Count from 1 to the total that each response tells."""
+        """Count from 1 to the total that each response states."""
         super().__init__(base_page=1, total_path="total_num_pages")
 
     def init_request(self, request: Request) -> None:
@@ -54,13 +54,8 @@ class PathPaginator(PageNumberPaginator):
         request.url = f"{self.path}/{self.current_value}"
 
 
-def identify(rows: list[dict[str, Any]], seen: dict[str, int]) -> None:
-    """Add a record ID to each row, as the API has none.
-
-    Args:
-        rows: The rows.
-        seen: How many rows of the device had the same identifying values.
-    """
+def _identify(rows: list[dict[str, Any]], seen: dict[str, int]) -> None:
+    """Add a record ID to each row, as the API has none."""
     for row in rows:
         values = repr([row[name] for name in IDENTITY])
         index = seen[values] = seen.get(values, -1) + 1
@@ -70,18 +65,7 @@ def identify(rows: list[dict[str, Any]], seen: dict[str, int]) -> None:
 
 @dlt.source
 def unleash(url: str, key: str, *, parallel: bool, merge: bool, arrow: bool) -> Any:  # noqa: ANN401 - dlt's
-    """Declare the devices of the account and the rows of each.
-
-    Args:
-        url: The base URL.
-        key: The API key.
-        parallel: Whether devices are read concurrently.
-        merge: Whether rows have a primary key, by which they are merged.
-        arrow: Whether rows are passed on as Arrow tables.
-
-    Returns:
-        The rows as a resource.
-    """
+    """Declare the devices of the account and the rows of each."""
     client = RESTClient(
         base_url=f"{url}/analytics",
         auth=APIKeyAuth(name="x-api-key", api_key=key, location="header"),
@@ -108,22 +92,14 @@ def unleash(url: str, key: str, *, parallel: bool, merge: bool, arrow: bool) -> 
             keys = page[0]["keys"]
             rows = [dict(zip(keys, row, strict=True)) for row in page[0]["data"]]
             if merge:
-                identify(rows, seen)
-            yield table(rows) if arrow else rows
+                _identify(rows, seen)
+            yield _table(rows) if arrow else rows
         latest[device_id] = end
 
     return devices | analytics
 
 
-def table(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - pyarrow's
-    """Convert rows to an Arrow table.
-
-    Args:
-        rows: The rows.
-
-    Returns:
-        The table.
-    """
+def _table(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - pyarrow's
     import pyarrow as pa  # noqa: PLC0415 - not needed otherwise
     import pyarrow.compute as pc  # noqa: PLC0415
 
@@ -137,8 +113,7 @@ def table(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - pyarrow's
     return made.set_column(place, "timestamp", pc.assume_timezone(instants, "UTC"))
 
 
-def main() -> None:
-    """Run the pipeline, or extract only if there is no database."""
+def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("key")
@@ -154,17 +129,17 @@ def main() -> None:
         merge=bool(arguments.database),
         arrow=arguments.format == "parquet",
     )
-    if not arguments.database:
+    if arguments.database:
+        pipeline = dlt.pipeline(
+            "unleash",
+            pipelines_dir=arguments.directory,
+            destination=dlt.destinations.postgres(arguments.database),
+            dataset_name="unleash",
+        )
+        pipeline.run(source, loader_file_format=arguments.format)
+    else:
         dlt.pipeline("unleash", pipelines_dir=arguments.directory).extract(source)
-        return
-    pipeline = dlt.pipeline(
-        "unleash",
-        pipelines_dir=arguments.directory,
-        destination=dlt.destinations.postgres(arguments.database),
-        dataset_name="unleash",
-    )
-    pipeline.run(source, loader_file_format=arguments.format)
 
 
 if __name__ == "__main__":
-    main()
+    _main()

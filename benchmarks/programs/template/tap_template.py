@@ -1,22 +1,21 @@
-"""The streams: devices, and the rows of each device as its child."""
+"""A tap made of the Singer SDK's template, as most taps are."""
+
+# ruff: noqa: INP001 - a program in an environment of its own
 
 from __future__ import annotations
 
-import sys
+import decimal
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from singer_sdk import Tap
 from singer_sdk import typing as th
+from singer_sdk.authenticators import APIKeyAuthenticator
 from singer_sdk.helpers.jsonpath import extract_jsonpath
 from singer_sdk.pagination import BasePageNumberPaginator
-
-from .client import UnleashStream
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
+from singer_sdk.streams import RESTStream
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +23,26 @@ if TYPE_CHECKING:
     import requests
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.streams.rest import HTTPRequest, PageContext
+
+
+class UnleashStream(RESTStream[Any]):
+    """Every stream of the API."""
+
+    @override
+    @property
+    def url_base(self) -> str:
+        return f"{self.config['api_url']}/analytics"
+
+    @override
+    @property
+    def authenticator(self) -> APIKeyAuthenticator:
+        return APIKeyAuthenticator(
+            key="x-api-key", value=self.config["auth_token"], location="header"
+        )
+
+    def payload(self, response: requests.Response) -> Any:  # noqa: ANN401 - any JSON
+        """Decode a response as the template does."""
+        return response.json(parse_float=decimal.Decimal)
 
 
 class DevicesStream(UnleashStream):
@@ -47,7 +66,7 @@ class DevicesStream(UnleashStream):
 
 
 class PagePaginator(BasePageNumberPaginator):
-    """Pages from 1 to the total that each response tells."""
+    """Pages from 1 to the total that each response states."""
 
     @override
     def has_more(self, response: requests.Response) -> bool:
@@ -76,7 +95,7 @@ class AnalyticsStream(UnleashStream):
 
     @cached_property
     def end(self) -> int:
-        """The instant the run began, in milliseconds."""
+        """The start of the run, in milliseconds."""
         return round(datetime.now(timezone.utc).timestamp() * 1000)
 
     @override
@@ -96,3 +115,18 @@ class AnalyticsStream(UnleashStream):
         payload = self.payload(response)
         for values in extract_jsonpath(self.records_jsonpath, payload):
             yield dict(zip(payload["keys"], values, strict=True))
+
+
+class TapTemplate(Tap):
+    """A tap for Unleash live."""
+
+    name = "tap-template"
+    config_jsonschema: ClassVar[dict[str, object]] = th.PropertiesList(
+        th.Property("auth_token", th.StringType, required=True, secret=True),
+        th.Property("start_date", th.DateTimeType),
+        th.Property("api_url", th.StringType, required=True),
+    ).to_dict()
+
+    @override
+    def discover_streams(self) -> list[UnleashStream]:
+        return [DevicesStream(self), AnalyticsStream(self)]
