@@ -12,7 +12,7 @@ from benchmarks.environments import OURS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from benchmarks.verdicts import Scenarios
+    from benchmarks.report import Scenarios
 
 _LIMIT = "bare script"
 _PANELS = {
