@@ -17,8 +17,8 @@ from benchmarks.environments import HERE, OURS, PROGRAMS, ROOT, build, executabl
 from benchmarks.measure import MeasurementError
 from benchmarks.picture import picture
 from benchmarks.pipeline import PIPELINES
-from benchmarks.report import comparison, markdown
-from benchmarks.scenarios import SCENARIOS, Plan, environments, measure
+from benchmarks.report import comparison, report
+from benchmarks.scenarios import SCENARIOS, Plan, measure
 from demo.picture import save
 
 _PROGRAMS = [*CONTENDERS, *(name for name in PIPELINES if name not in CONTENDERS)]
@@ -41,10 +41,6 @@ def main() -> int:
         scale=10 if arguments.quick else 1,
         programs=arguments.program or _PROGRAMS,
     )
-    needed = {OURS}.union(*(environments(name, plan) for name in names))
-    for environment in sorted(needed):
-        build(environment)
-
     output: Path | None = arguments.output
     results: dict[str, Any] = {"scenarios": {}}
     if output and (output / "results.json").exists():
@@ -62,8 +58,7 @@ def main() -> int:
             print(error, file=sys.stderr)
         if output:
             _write(results, output)
-    print(markdown(results))
-    print("\n".join(comparison(results["scenarios"], goals=True)))
+    print(*report(results), *comparison(results["scenarios"], goals=True), sep="\n")
     return failed
 
 
@@ -93,6 +88,7 @@ def _environment() -> dict[str, str]:
         line.split("==") for file in files for line in file.read_text().splitlines()
     )
     versions = dict(sorted(pin for pin in pins if pin[0] in _PINS))
+    build(OURS)
     tap = check_output([executable(OURS, OURS), "--version"], text=True)  # noqa: S603 - ours
     return {
         "when": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
@@ -106,7 +102,7 @@ def _environment() -> dict[str, str]:
 def _write(results: dict[str, Any], output: Path) -> None:
     output.mkdir(exist_ok=True)
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (output / "results.md").write_text(markdown(results))
+    (output / "results.md").write_text("\n".join(report(results)))
     assets = ROOT / "docs" / "assets" if output == HERE else output
     save(picture(results["scenarios"]), assets / "throughput.svg")
 

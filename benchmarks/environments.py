@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -25,29 +25,20 @@ def executable(environment: str, program: str) -> str:
     return str(HERE / ".venvs" / environment / "bin" / program)
 
 
+@cache
 def build(environment: str) -> None:
-    """Build an environment of pinned packages, unless it exists.
-
-    A program of this repository is installed again each time, and not editable.
-    """
+    """Install the pinned packages, and our programs: again each time, and not editable."""
     python = Path(executable(environment, "python"))
-    home = python.parents[1]
     program = PROGRAMS / environment
-    ours = environment == OURS
-    requirements = ROOT / "constraints.txt" if ours else program / "requirements.txt"
-    pins = sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    marker = home / "pins"
-    install = ("pip", "install", "--compile-bytecode", "--python", python)
-    if not marker.exists() or marker.read_text() != pins:
-        _uv("venv", "--clear", "--python", sys.executable, home)
-        if not ours:
-            _uv(*install, "--requirements", requirements)
-    if ours:
-        again = ("--reinstall-package", OURS)
-        _uv(*install, "--constraints", requirements, *again, ROOT)
-    elif (program / "pyproject.toml").exists():
-        _uv(*install, "--no-deps", "--reinstall", program)
-    marker.write_text(pins)
+    options = ("--compile-bytecode", "--python", python)
+    _uv("venv", "--allow-existing", "--python", sys.executable, python.parents[1])
+    if environment == OURS:
+        pins = ("--constraints", ROOT / "constraints.txt")
+        _uv("pip", "install", *options, *pins, "--reinstall-package", OURS, ROOT)
+        return
+    _uv("pip", "sync", *options, program / "requirements.txt")
+    if (program / "pyproject.toml").exists():
+        _uv("pip", "install", *options, "--no-deps", "--reinstall", program)
 
 
 def _uv(*arguments: str | Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -92,25 +91,18 @@ def _piped(task: Task) -> list[str]:
 
 
 def _dlt(*options: str, **variables: str) -> Contender:
-    extraction = CONTENDERS["dlt"]
-
-    def command(task: Task) -> list[str]:
-        return [*extraction.command(task), "--database", task.database, *options]
-
-    return replace(
-        extraction,
-        command=command,
-        rows=_loaded_rows,
-        variables={**extraction.variables, **variables},
-    )
-
-
-def _dlt_arrow(*options: str) -> Contender:
-    return _dlt(
-        "--format=parquet",
-        *options,
-        NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_ID="true",
-        NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID="true",
+    dlt = CONTENDERS["dlt"]
+    return Contender(
+        dlt.environments,
+        lambda task: [*dlt.command(task), "--database", task.database, *options],
+        _loaded_rows,
+        {
+            **dlt.variables,
+            # These affect Arrow tables only.
+            "NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_ID": "true",
+            "NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID": "true",
+            **variables,
+        },
     )
 
 
@@ -152,7 +144,7 @@ PIPELINES = {
         NORMALIZE__WORKERS="2",
         NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS="20000",
     ),
-    "dlt merge, Arrow": _dlt_arrow(),
-    "dlt merge, Arrow, parallelized": _dlt_arrow("--parallel"),
+    "dlt merge, Arrow": _dlt("--format=parquet"),
+    "dlt merge, Arrow, parallelized": _dlt("--format=parquet", "--parallel"),
     "bare script": Contender(("bare",), _bare, _loaded_rows),
 }

@@ -117,7 +117,7 @@ _GOALS = (
 
 
 def comparison(scenarios: Scenarios, *, goals: bool = False) -> Iterator[str]:
-    """Compare the tap with the alternatives, and if asked with the required ratios."""
+    """Compare the tap with the alternatives, and on request with the required ratios."""
     columns = ("scenario", "compared with", "ratio", "required", "verdict")
     shown = slice(None if goals else 3)
     return _table(columns[shown], (row[shown] for row in _verdicts(scenarios)))
@@ -137,12 +137,9 @@ def _verdicts(scenarios: Scenarios) -> Iterator[tuple[str, str, str, str, str]]:
         yield figure, against, ratio, required, verdict
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """Return the report."""
-    return "\n".join(_lines(results["scenarios"], results["environment"]))
-
-
-def _lines(scenarios: Scenarios, environment: dict[str, str]) -> Iterator[str]:
+def report(results: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the report."""
+    scenarios, environment = results["scenarios"], results["environment"]
     yield from ("# Benchmarks", "", _INTRODUCTION, "")
     if warning := environment.get("data"):
         yield from (f"**Data: {warning}.**", "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.contenders import CONTENDERS, TEMPLATE, VERSIONS, Contender, Task, lines
 from benchmarks.data import Shape
-from benchmarks.environments import OURS
+from benchmarks.environments import OURS, build
 from benchmarks.measure import Cost, MeasurementError, digest, run
 from benchmarks.pipeline import PIPELINES, drop
 from benchmarks.server import requested, serve
@@ -56,17 +56,17 @@ class Scenario:
     repetitions: int = 1
 
 
-def environments(name: str, plan: Plan) -> set[str]:
-    """Return the environments that a scenario needs."""
-    programs = SCENARIOS[name].programs
-    used = {entry.program for entry in _entries(name, plan).values()}
-    return {environment for each in used for environment in programs[each].environments}
-
-
 def measure(name: str, plan: Plan) -> dict[str, Any]:
     """Run the programs of a scenario in turn, so that disturbances affect all of them."""
     scenario = SCENARIOS[name]
-    entries = _entries(name, plan)
+    entries = {
+        entry.label or entry.program: entry
+        for entry in scenario.entries
+        if entry.program in plan.programs
+    }
+    for entry in entries.values():
+        for environment in scenario.programs[entry.program].environments:
+            build(environment)
     results: dict[str, dict[str, Any]] = {}
     runs: dict[str, list[Cost]] = {label: [] for label in entries}
     with ExitStack() as stack:
@@ -99,14 +99,6 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
                 costs.append(cost)
                 results[label] = _medians(costs, rows[0]) | facts
     return {"programs": {label: results[label] for label in entries}}
-
-
-def _entries(name: str, plan: Plan) -> dict[str, Entry]:
-    return {
-        entry.label or entry.program: entry
-        for entry in SCENARIOS[name].entries
-        if entry.program in plan.programs
-    }
 
 
 def _run(

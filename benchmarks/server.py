@@ -21,7 +21,9 @@ from subprocess import PIPE, Popen
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-import msgspec
+from msgspec import Raw
+from msgspec.json import encode
+from msgspec.structs import astuple
 
 from benchmarks.data import PAGE_ROWS, Row, Shape
 from benchmarks.environments import ROOT
@@ -47,15 +49,12 @@ class _Account:
         self.stats = _Stats()
         self._device_ids = shape.device_ids
         self._rows: dict[str, tuple[list[int], list[bytes]]] = {}
-        self._head = b'{"keys":' + msgspec.json.encode(Row.__struct_fields__)
+        self._head = b'{"keys":' + encode(Row.__struct_fields__)
         self._page = cache(self._build_page)
-        milliseconds = cache(_milliseconds)
         for device_id in self._device_ids[: shape.devices]:
             rows = list(shape.device_rows(device_id))
-            times = [milliseconds(row.timestamp) for row in rows]
-            encoded = [
-                msgspec.json.encode(msgspec.structs.astuple(row)) for row in rows
-            ]
+            times = [_milliseconds(row.timestamp) for row in rows]
+            encoded = [encode(astuple(row)) for row in rows]
             self._rows[device_id] = (times, encoded)
 
     def answer(self, path: str) -> bytes:
@@ -74,16 +73,17 @@ class _Account:
         start = first + (page - 1) * PAGE_ROWS
         data = b",".join(rows[start : min(last, start + PAGE_ROWS)])
         body = b'%b,"total_num_pages":%d,"data":[%b]}' % (self._head, total, data)
-        return _response(msgspec.Raw(body))
+        return _response(Raw(body))
 
 
+@cache
 def _milliseconds(timestamp: str) -> int:
     instant = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
     return round(instant.timestamp() * 1000)
 
 
 def _response(body: object) -> bytes:
-    content = msgspec.json.encode(body)
+    content = encode(body)
     head = (
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
