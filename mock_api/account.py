@@ -29,6 +29,14 @@ _EVER = (-(2**63), 2**63)
 _ADDED = 2**40  # numbers of added rows start here; no history is that long
 
 
+def instant(text: str) -> int:
+    """Return the instant of a timestamp, in microseconds since 1970."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return (moment.replace(tzinfo=moment.tzinfo or timezone.utc) - _EPOCH) // timedelta(
+        microseconds=1
+    )
+
+
 @dataclass(frozen=True)
 class Row:
     """A row as the API sends it, and the instant by which ranges find it.
@@ -60,10 +68,7 @@ class Row:
         """Return the instant of the row, in microseconds since 1970."""
         if self.instant is not None:
             return self.instant
-        moment = datetime.fromisoformat(self.values["timestamp"].replace("Z", "+00:00"))
-        return (
-            moment.replace(tzinfo=moment.tzinfo or timezone.utc) - _EPOCH
-        ) // timedelta(microseconds=1)
+        return instant(self.values["timestamp"])
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,7 @@ class Account:
         devices: Mapping[str, Iterable[Row]] | None = None,
         *,
         sessions: Sequence[str] | None = None,
+        flight_logs: Sequence[Values] | None = None,
         listed: Sequence[str] | None = None,
         removed: Mapping[str, int] | None = None,
     ) -> None:
@@ -266,11 +272,13 @@ class Account:
         Args:
             devices: The rows of each device, in any order.
             sessions: The list of sessions; by default, those of the rows.
+            flight_logs: The flight logs; by default, one for each generated session.
             listed: The list of devices if it differs, for example with a duplicate.
             removed: Devices that disappear after so many requests for their rows.
         """
         self.devices: dict[str, Device] = {}
         self._sessions = sessions
+        self.flight_logs = flight_logs
         self._listed = listed
         self._removed = removed or {}
         self._lock = Lock()
@@ -400,6 +408,13 @@ class Account:
                     )
                 )
             )
+
+    def flights(self) -> list[Values]:
+        """List the flight logs."""
+        if self.flight_logs is not None:
+            return list(self.flight_logs)
+        histories = [device.history for device in self.devices.values()]
+        return [flight for history in histories for flight in history.flights()]
 
 
 def _silent(device_id: str) -> Device:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import islice
 from math import ceil
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -34,7 +34,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from mock_api.faults import MESSAGES, Misbehaviour, retry_after
-from mock_api.selection import Asked, Selection, select
+from mock_api.selection import Asked, Selection, select, select_flights
 from mock_api.state import Exchange, State
 
 if TYPE_CHECKING:
@@ -96,6 +96,12 @@ def _json_number(value: object) -> object:
 
 
 Whole = Annotated[int, Field(ge=0, le=10_000), BeforeValidator(_json_number)]
+
+
+class Flights(BaseModel):
+    """Flight logs (documentation: "Flight logs")."""
+
+    items: list[dict[str, Any]]
 
 
 class Growth(BaseModel):
@@ -275,12 +281,12 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-api = APIRouter(
-    prefix="/v1/analytics",
-    tags=["Analytics API"],
-    dependencies=[Depends(delay), Depends(authorise), Depends(throttle)],
-    responses=_errors(400, 401, 403, 429, 500, 502, 503, 504),
-)
+_every: dict[str, Any] = {
+    "dependencies": [Depends(delay), Depends(authorise), Depends(throttle)],
+    "responses": _errors(400, 401, 403, 429, 500, 502, 503, 504),
+}
+api = APIRouter(prefix="/v1/analytics", tags=["Analytics API"], **_every)
+flights = APIRouter(prefix="/v1/flights", tags=["Flight logs"], **_every)
 _RANGE = "/" + "/".join(
     f"{{{name}:segment}}"
     for name in (
@@ -352,6 +358,49 @@ async def tableau(state: Stateful, selected: Selected) -> Response:
     return answer(state, {**total(state, selected), "data": data})
 
 
+_When = Annotated[int | None, Query(ge=0, lt=10**13)]
+_Text = Annotated[str | None, Query()]
+
+
+@flights.get(
+    "/company",
+    response_model=Flights | list[dict[str, Any]],
+    responses=_errors(413, 422),
+)
+async def company(  # noqa: PLR0913 - those of the documentation
+    state: Stateful,
+    *,
+    since: Annotated[_When, Query(alias="dateFrom")] = None,
+    until: Annotated[_When, Query(alias="dateTo")] = None,
+    date: Annotated[
+        Literal["uploadDate", "flightStartDate"], Query(alias="dateType")
+    ] = "uploadDate",
+    device: Annotated[_Text, Query(alias="deviceId")] = None,
+    version: Literal["afl", "djiv4", "djiv5"] | None = None,
+    pilot: Annotated[_Text, Query(alias="pilotName")] = None,
+    comments: Annotated[
+        Literal["true", "false"] | None, Query(alias="hasComments")
+    ] = None,
+) -> Response:
+    """All flight logs of the company, not paginated.
+
+    A flight log shows no upload date; here, it is uploaded at the end of its flight.
+    """
+    wanted = {
+        "deviceId": device,
+        "version": version,
+        "pilotName": pilot,
+        "hasComments": comments and comments == "true",
+    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    field = "flightEndDate" if date == "uploadDate" else date
+    found = select_flights(state, since, until, field)
+    items = [flight for flight in found if wanted.items() <= flight.items()]
+    if state.options.flights_form == "bare-array":
+        return answer(state, items)
+    return answer(state, {"items": items})
+
+
 control = APIRouter(prefix="/mock", tags=["Mock API"], responses=_errors(400, 422))
 
 
@@ -409,7 +458,8 @@ class Journal:
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in scope["headers"]
         }
-        exchange = Exchange(scope["method"], scope["path"], headers)
+        query = scope["query_string"].decode("latin-1")
+        exchange = Exchange(scope["method"], scope["path"], headers, query)
 
         async def noting(event: Event) -> None:
             if event["type"] == "http.response.start":
@@ -441,6 +491,7 @@ app = FastAPI(
     },
 )
 app.include_router(api)
+app.include_router(flights)
 app.include_router(control)
 app.add_middleware(Misbehaviour)
 app.add_middleware(Journal)

@@ -60,6 +60,7 @@ STREAMS = {
     "sessions": "^/v1/analytics/sessions$",
     "analytics": f"^/v1/analytics{_SEGMENTS}$",
     "tableau": f"^/v1/analytics/tableau{_SEGMENTS}$",
+    "flights": "^/v1/flights/company$",
 }
 
 Kind = Literal[
@@ -110,9 +111,9 @@ class Fault:
     Attributes:
         kind: The fault. `status_429` and the like are that response; `quota` is
             Gateway's other 429.
-        where: An endpoint (version, devices, sessions, analytics, tableau), or a regular
-            expression to search for in the path; by default, all requests. `analytics`
-            is the size-optimized endpoint alone.
+        where: An endpoint (version, devices, sessions, analytics, tableau, flights), or
+            a regular expression to search for in the path; by default, all requests.
+            `analytics` is the size-optimized endpoint alone.
         rate: The probability that a request is affected, determined by the seed, the
             path and the number of earlier requests for it.
         times: The maximum number of times that the same path is affected.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECOND = 1_000_000
 
@@ -138,6 +141,40 @@ class History:
         """Return the IDs of the sessions that have rows."""
         numbers = range(-(-len(self.rows) // _SESSION_ROWS))
         return [str(self._begin(number) // 1000) for number in numbers]
+
+    def flights(self) -> Iterator[dict[str, Any]]:
+        """Yield the flight log of each session, as the API sends it."""
+        seconds = -(-self._frame_time * _SESSION_FRAMES // SECOND)
+        for number, session_id in enumerate(self.session_ids()):
+            begin = self._begin(number)
+            noise = crc32(b"flight %d" % number, self._salt)
+            name = f"flight-{self.device_id}-{session_id}"
+            yield {
+                "id": name,
+                "s3Path": f"flightlogs/{name}.csv",
+                "name": f"Flight {number + 1}",
+                "teamId": "team-1",
+                "teamName": "Inspection",
+                "companyId": "company-1",
+                "ownerId": f"user-{noise % 3}",
+                "deviceId": self.device_id,
+                "pilotName": ("Ada", "Zoë", "李")[noise % 3],
+                "version": ("afl", "djiv4", "djiv5")[noise // 3 % 3],
+                "flightStartDate": timestamp(begin),
+                "flightEndDate": timestamp(begin + seconds * SECOND),
+                "flightDuration": str(seconds),
+                "flightDistance": str(noise % 5000),
+                "takeOffLocation": {
+                    "lat": -33.8 + noise % 1000 / 10_000,
+                    "long": 151.2 + noise % 999 / 10_000,
+                },
+                "droneName": f"Drone {self.device_id[-4:]}",
+                "deviceSerial": f"SN-{self.device_id[1:9]}",
+                "hasComments": noise % 4 == 0,
+                "missionIds": [f"mission-{noise % 7}"],
+                "taskIds": [f"task-{part}" for part in range(noise % 3)],
+                "jobIds": [],
+            }
 
     def _begin(self, session: int) -> int:
         slack = self._slot - self._frame_time * _SESSION_FRAMES

@@ -76,6 +76,10 @@ class Options:
         default="object",
         description="form of a Tableau page: as documented, or an array of rows",
     )
+    flights_form: Literal["items", "bare-array"] = Field(
+        default="items",
+        description="form of the flight logs: as documented, or an array of flight logs",
+    )
     unknown_device: Literal["404", "403", "empty"] = Field(
         default="404", description="response for a device that does not exist"
     )

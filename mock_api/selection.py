@@ -6,19 +6,24 @@ The documentation leaves all of this open, so most of it depends on `mock_api.op
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, nan
 from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
 
+from mock_api.account import instant
 from mock_api.faults import MESSAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mock_api.account import Values, View
     from mock_api.options import Options
     from mock_api.state import State
+
+
+LATEST = 10**13 - 1
+"""The last instant of 13 digits, in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,36 @@ def select(state: State, asked: Asked) -> Selection:
     ):
         raise _refusal(options.too_large)
     return _page(options, asked, view, visit)
+
+
+def select_flights(
+    state: State, since: int | None, until: int | None, field: str
+) -> Iterable[Values]:
+    """Find flight logs by one of their dates; a flight without it has no bounds.
+
+    Raises:
+        HTTPException: If the options refuse the request.
+    """
+    options = state.options
+    found = state.account.flights()
+    if since is None and until is None and options.max_range_seconds is None:
+        return found
+    low, high = since or 0, LATEST if until is None else until
+    if (
+        options.max_range_seconds is not None
+        and high - low > options.max_range_seconds * 1000
+    ):
+        raise _refusal(options.too_large)
+    start, end = _bounds(options, Asked("", low, high, 1))
+    return [f for f in found if start <= _instant(f.get(field)) < end]
+
+
+def _instant(value: object) -> float:
+    """Return the instant of a timestamp, or a number that is in no range."""
+    try:
+        return instant(str(value))
+    except ValueError:
+        return nan
 
 
 def _refusal(status: str) -> HTTPException:

@@ -25,6 +25,7 @@ class Exchange:
     method: str
     path: str
     headers: dict[str, str]
+    query: str = ""
     started: float = field(default_factory=time.monotonic)
     status: int | None = None
 

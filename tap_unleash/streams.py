@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import SchemaDirectory, StreamSchema
@@ -20,8 +21,8 @@ from tap_unleash.api.errors import (
     Unavailable,
     UnleashError,
 )
-from tap_unleash.api.page import escape
-from tap_unleash.api.prefetcher import Prefetcher
+from tap_unleash.api.page import escape, sortable
+from tap_unleash.api.prefetcher import Prefetcher, read_one_by_one
 from tap_unleash.api.time_window import TimeWindow
 from tap_unleash.api.timestamps import format_timestamp, sort_key
 from tap_unleash.bookmarks import Bookmarks
@@ -47,6 +48,9 @@ STATE_INTERVAL_PER_DEVICE = 0.005
 
 MAX_UNAVAILABLE = 3
 """Devices in a row that are unavailable before the sync ends."""
+
+DENIED = {401, 403}
+"""Statuses with which the API rejects the credential."""
 
 SCHEMAS = SchemaDirectory(schemas)
 
@@ -104,7 +108,30 @@ class UnleashStream(BatchStream):
         self.tap.report_failures()
 
 
-class ListStream(UnleashStream):
+class FullTableStream(UnleashStream):
+    """A stream that every sync reads completely."""
+
+    def read(self) -> Iterable[Record]:
+        """Request the records.
+
+        Returns:
+            The records.
+        """
+        raise NotImplementedError
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        try:
+            yield from islice(self.read(), self.ABORT_AT_RECORD_COUNT)
+        except RequestRejected as error:
+            if error.status in DENIED:
+                raise FatalError(str(error)) from error
+            self.isolate(f"stream '{self.name}'", error)
+        except UnleashError as error:
+            self.isolate(f"stream '{self.name}'", error)
+
+
+class ListStream(FullTableStream):
     """A stream of the values of one response.
 
     Attributes:
@@ -122,18 +149,8 @@ class ListStream(UnleashStream):
         raise NotImplementedError
 
     @override
-    def get_records(self, context: Context | None) -> Iterable[Record]:
-        try:
-            values = self.get_values()
-        except RequestRejected as error:
-            if error.status in {401, 403}:
-                raise FatalError(str(error)) from error
-            self.isolate(f"stream '{self.name}'", error)
-        except UnleashError as error:
-            self.isolate(f"stream '{self.name}'", error)
-        else:
-            for value in values[: self.ABORT_AT_RECORD_COUNT]:
-                yield {self.field: escape(value)}
+    def read(self) -> Iterable[Record]:
+        return [{self.field: escape(value)} for value in self.get_values()]
 
 
 class ApiVersion(ListStream):
@@ -171,6 +188,51 @@ class Sessions(ListStream):
     @override
     def get_values(self) -> list[str]:
         return self.tap.session_ids
+
+
+class FlightLogs(FullTableStream):
+    """The flight logs of the company."""
+
+    name = "flight_logs"
+    primary_keys = ("id",)
+    selected_by_default = False
+
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # the client converts the values
+
+    @override
+    def read(self) -> Iterable[Record]:
+        # The flight logs are those of all devices.
+        wanted = TimeWindow("", self.settings.start, self.settings.end + 1)
+        seen: set[str] = set()
+        try:
+            for flights in read_one_by_one(partial(self._fetch, wanted), wanted):
+                # Sorted, so that the version of an ID that is kept does not depend on the
+                # order of the response.
+                for flight in sorted(flights, key=sortable):
+                    if flight["id"] not in seen:
+                        seen.add(flight["id"])
+                        yield flight
+        except RequestRejected as error:
+            if error.status not in DENIED:
+                raise
+            msg = f"The API key may not be valid for flight logs. {error}"
+            raise UnleashError(msg) from error
+
+    def _fetch(
+        self,
+        wanted: TimeWindow,
+        window: TimeWindow,
+        _number: int,
+        splittable: bool,  # noqa: FBT001
+    ) -> list[Record]:
+        # Parts overlap by a millisecond, in case the API excludes the bounds of a range.
+        start: int | None = window.start if window.first else window.start - 1
+        end: int | None = window.end - 1 if window.last else window.end
+        if window == wanted:
+            # Without bounds, flights without a date are found as well.
+            start = start if self.config.get("start_date") else None
+            end = end if self.config.get("end_date") else None
+        return self.client.flight_logs(start, end, splittable=splittable)
 
 
 class Analytics(BulkStream, UnleashStream):

@@ -31,6 +31,8 @@ def _live_api() -> Iterator[None]:
     device_id = next(iter(account.devices))
     (row,) = [*account.view(device_id, request=1)][-1:]
     account.add(device_id, [Row({**row, "weather": "rain"})])
+    first, *others = account.flights()
+    account.flight_logs = [{**first, "weather": "rain"}, *others]
     with MockAPI(account) as api:
         CONFIG["api_url"] = api.url
         yield

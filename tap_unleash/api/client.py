@@ -9,8 +9,8 @@ import re
 import time
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import msgspec
 import requests
@@ -20,9 +20,11 @@ from urllib3.exceptions import HTTPError
 from tap_unleash.api import failures
 from tap_unleash.api.errors import FatalError, InvalidResponse, WindowTooLarge
 from tap_unleash.api.failures import Failure
+from tap_unleash.api.flight_logs import decode_flight_logs
 from tap_unleash.api.page import decode_json, decode_page
 from tap_unleash.api.rate_limiter import AdaptiveRateLimiter
 from tap_unleash.api.request_queue import RequestQueue
+from tap_unleash.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +69,7 @@ _ids = msgspec.json.Decoder(list[str | int])
 
 
 class UnleashClient:
-    """Client of the Analytics API, safe to use from several threads."""
+    """Client of the Analytics API and the flight logs, safe to use from several threads."""
 
     def __init__(  # noqa: PLR0913 - all but the first are optional
         self,
@@ -91,7 +93,7 @@ class UnleashClient:
             on_response: Called with the path, status and duration in seconds.
             on_unknown_field: Called with the name of each field outside of the schema.
         """
-        self._url = f"{api_url.rstrip('/')}/analytics"
+        self._url = api_url.rstrip("/")
         self._timeout = request_timeout
         self._on_response = on_response
         self._on_unknown_field = on_unknown_field
@@ -119,7 +121,7 @@ class UnleashClient:
         Returns:
             The version. The documentation prints it as ``{"1.0.1"}``, which is not JSON.
         """
-        return self._get("version", decode=_decode_version)
+        return self._get("analytics", "version", decode=_decode_version)
 
     def devices(self) -> list[str]:
         """Request the device IDs of the account.
@@ -127,7 +129,7 @@ class UnleashClient:
         Returns:
             The distinct IDs.
         """
-        return self._get("devices", decode=_decode_ids)
+        return self._get("analytics", "devices", decode=_decode_ids)
 
     def sessions(self) -> list[str]:
         """Request the session IDs of the account.
@@ -135,7 +137,7 @@ class UnleashClient:
         Returns:
             The distinct IDs.
         """
-        return self._get("sessions", decode=_decode_ids)
+        return self._get("analytics", "sessions", decode=_decode_ids)
 
     def page(  # noqa: PLR0913 - the last two are optional
         self,
@@ -163,7 +165,7 @@ class UnleashClient:
         Raises:
             WindowTooLarge: If `splittable`, and this range alone overloads the API.
         """
-        prefix = ("tableau",) if response_format == "tableau" else ()
+        tableau = ("tableau",) if response_format == "tableau" else ()
         decode = partial(
             decode_page,
             response_format=response_format,
@@ -172,7 +174,55 @@ class UnleashClient:
             on_unknown_field=self._on_unknown_field,
         )
         return self._get(
-            *prefix, device_id, start, end, number, decode=decode, splittable=splittable
+            "analytics",
+            *tableau,
+            device_id,
+            start,
+            end,
+            number,
+            decode=decode,
+            splittable=splittable,
+        )
+
+    def flight_logs(
+        self,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        splittable: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Request the flight logs of the company.
+
+        Args:
+            start: Earliest start of a flight in epoch milliseconds.
+            end: Latest start of a flight in epoch milliseconds.
+            splittable: Whether a shorter time range can be requested instead.
+
+        Returns:
+            The records, in the order of the response.
+
+        Raises:
+            WindowTooLarge: If `splittable`, and this range alone overloads the API.
+        """
+        query: dict[str, Any] = {}
+        place = "flight logs"
+        if start is not None:
+            query["dateFrom"] = start
+            place += f" from {format_timestamp(start)}"
+        if end is not None:
+            query["dateTo"] = end
+            place += f" to {format_timestamp(end)}"
+        if query:
+            query["dateType"] = "flightStartDate"
+        decode = partial(
+            decode_flight_logs, place=place, on_unknown_field=self._on_unknown_field
+        )
+        return self._get(
+            "flights",
+            "company",
+            query=urlencode(query),
+            decode=decode,
+            splittable=splittable,
         )
 
     def close(self) -> None:
@@ -182,13 +232,15 @@ class UnleashClient:
     def _get(
         self,
         *path: str | int,
+        query: str = "",
         decode: Callable[[bytes], T],
         splittable: bool = False,
     ) -> T:
         """Send a request until it is answered.
 
         Args:
-            path: Segments of the path after ``/analytics``.
+            path: Segments of the path after the base URL.
+            query: The query, encoded.
             decode: Decodes the body.
             splittable: Whether less can be requested instead.
 
@@ -203,12 +255,14 @@ class UnleashClient:
         request = self._request.copy()
         # Set directly, because requests would decode the dots of an ID of `..`.
         request.url = "/".join([self._url, *(_quote(str(part)) for part in path)])
+        request.url += query and f"?{query}"
+        shown_url = f"{self._url}/{path[0]}"
         attempts = 0
         retry = alone = False
         while True:
             try:
                 with self._queue.turn(retry=retry, alone=alone) as permit:
-                    response, body = self._send(request)
+                    response, body = self._send(request, shown_url)
                     pause = None
                     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
                         pause = self._queue.refused(
@@ -248,9 +302,16 @@ class UnleashClient:
             alone = failure.overload and (splittable or attempts == 1)
 
     def _send(
-        self, request: requests.PreparedRequest
+        self, request: requests.PreparedRequest, shown_url: str
     ) -> tuple[requests.Response, bytes]:
         """Send a request once.
+
+        Args:
+            request: The request.
+            shown_url: The URL that errors name.
+
+        Returns:
+            The response and its body.
 
         Raises:
             Failure: If there is no complete response.
@@ -269,7 +330,7 @@ class UnleashClient:
                 body = self._read(response, started + self._timeout)
         except (OSError, HTTPError) as error:
             raise failures.no_response(
-                error, self._url, self._timeout, reached=self._reached
+                error, shown_url, self._timeout, reached=self._reached
             ) from error
         self._reached = True
         seconds = time.monotonic() - started

@@ -115,7 +115,7 @@ def no_response(  # noqa: PLR0911 - one for each kind of failure
 
     Args:
         error: What `requests` raised.
-        url: The base URL.
+        url: The URL that the message names.
         timeout: Seconds that were waited for the response.
         reached: Whether the server responded before.
 

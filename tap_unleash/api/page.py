@@ -252,7 +252,7 @@ def decode_page(
         if b"\\" in body and rb"\u0000" in body:
             raw = {escape(name): list(map(escape, raw[name])) for name in raw}
     except RecursionError:
-        msg = _advice("Value nested too deeply", _deepest_row(body), place)
+        msg = _advice("Value nested too deeply", deepest_row(body), place)
         raise InvalidRecord(msg) from None
     if total is not None and total < 0:
         msg = f"'total_num_pages' is {total}"
@@ -311,8 +311,15 @@ def decode_json(body: bytes, decoder: msgspec.json.Decoder[T], form: Any) -> T: 
     return found
 
 
-def _deepest_row(body: bytes) -> int:
-    """Return the number of the row, from 1, in which brackets are nested most deeply."""
+def deepest_row(body: bytes) -> int:
+    """Find the row in which brackets are nested most deeply.
+
+    Args:
+        body: JSON: an array of rows, or an object that holds it.
+
+    Returns:
+        The number of the row, from 1.
+    """
     depth = row = deepest = found = 0
     row_depth = 1 if body.lstrip().startswith(b"[") else 2
     for token in _TOKEN.findall(body):

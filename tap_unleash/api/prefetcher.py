@@ -1,10 +1,10 @@
-"""Reads time windows ahead with several threads, and yields them in order."""
+"""Reads time windows: ahead with several threads, or one by one; yields them in order."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from tap_unleash.api.errors import (
     FatalError,
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tap_unleash.api.page import Page
     from tap_unleash.api.time_window import TimeWindow
+
+T = TypeVar("T")
 
 WINDOWS_IN_MEMORY = 2
 """How many windows of several pages are read at a time: one, while another is emitted."""
@@ -217,7 +219,7 @@ class Prefetcher:
             page: Page | None = None
             error: Exception | None = None
             try:
-                page = self._fetch_page(task.range, request)
+                page = _fetch_page(self._fetch, task.range, request)
             except Exception as failure:  # noqa: BLE001 - raised where the page is awaited
                 error = failure
             with self._lock:
@@ -277,41 +279,6 @@ class Prefetcher:
         task.paginator = TotalPagesPaginator(task.window, self._longest_page)
         return task.paginator.wanted[0]
 
-    def _fetch_page(self, within: _Range, request: PageRequest) -> Page | None:
-        """Request a page; find out whether a failure is due to the length of the window."""
-        window, number = request
-        try:
-            return self._fetch(window, number, window.splittable)
-        except RequestRejected as error:
-            if number > 1 and error.status in {400, 404, 422}:
-                return None  # there is no such page, or no longer
-            if error.status not in {400, 422} or not window.splittable:
-                raise
-            failure: UnleashError = error
-        except WindowTooLarge as error:
-            failure = error
-        if window.duration > SECOND:
-            self._probe(within, window)
-        raise WindowTooLarge(str(failure)) from failure
-
-    def _probe(self, within: _Range, window: TimeWindow) -> None:
-        """Request the shortest part of a window.
-
-        Raises:
-            UnleashError: If it cannot be read.
-        """
-        # In an outage, all requests of a range fail: one probe serves them all.
-        with within.probing:
-            if within.unreadable:
-                probed, error = within.unreadable
-                if probed.start <= window.start:
-                    raise error
-            try:
-                self._fetch(window.minimal, 1, False)  # noqa: FBT003 - not splittable
-            except UnleashError as error:
-                within.unreadable = window, error
-                raise
-
     def _take(
         self,
         task: _Task,
@@ -355,3 +322,77 @@ class Prefetcher:
         self._tasks[place : place + 1] = [
             _Task(task.range, window) for window in windows
         ]
+
+
+def read_one_by_one(
+    fetch: Callable[[TimeWindow, int, bool], T], wanted: TimeWindow
+) -> Iterator[T]:
+    """Read a range from an endpoint without pages.
+
+    Args:
+        fetch: Requests a window; it is called with the window, 1, and whether a shorter
+            window can be requested instead.
+        wanted: The range.
+
+    Yields:
+        The responses for the windows that it was split into, in order.
+
+    Raises:
+        UnleashError: If the range cannot be read.
+    """
+    limit, pending = _Range(wanted, None), [wanted]
+    while pending:
+        window = pending.pop()
+        if limit.longest is not None:
+            window, *rest = window.limited_to(limit.longest)
+            pending += rest
+        try:
+            response = _fetch_page(fetch, limit, PageRequest(window, 1))
+        except WindowTooLarge:
+            limit.reject(window.duration)
+            pending.append(window)
+        else:
+            limit.accept(window.duration)
+            if response is not None:
+                yield response
+
+
+def _fetch_page(
+    fetch: Callable[[TimeWindow, int, bool], T], within: _Range, request: PageRequest
+) -> T | None:
+    """Request a page; find out whether a failure is due to the length of the window."""
+    window, number = request
+    try:
+        return fetch(window, number, window.splittable)
+    except RequestRejected as error:
+        if number > 1 and error.status in {400, 404, 422}:
+            return None  # there is no such page, or no longer
+        if error.status not in {400, 422} or not window.splittable:
+            raise
+        failure: UnleashError = error
+    except WindowTooLarge as error:
+        failure = error
+    if window.duration > SECOND:
+        _probe(fetch, within, window)
+    raise WindowTooLarge(str(failure)) from failure
+
+
+def _probe(
+    fetch: Callable[[TimeWindow, int, bool], T], within: _Range, window: TimeWindow
+) -> None:
+    """Request the shortest part of a window.
+
+    Raises:
+        UnleashError: If it cannot be read.
+    """
+    # In an outage, all requests of a range fail: one probe serves them all.
+    with within.probing:
+        if within.unreadable:
+            probed, error = within.unreadable
+            if probed.start <= window.start:
+                raise error
+        try:
+            fetch(window.minimal, 1, False)  # noqa: FBT003 - not splittable
+        except UnleashError as error:
+            within.unreadable = window, error
+            raise
