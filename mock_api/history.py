@@ -146,7 +146,7 @@ class History:
         """Yield the flight log of each session, as the API sends it."""
         seconds = -(-self._frame_time * _SESSION_FRAMES // SECOND)
         for number, session_id in enumerate(self.session_ids()):
-            begin = self._begin(number)
+            start = self._time(self._begin(number), 0)
             noise = crc32(b"flight %d" % number, self._salt)
             name = f"flight-{self.device_id}-{session_id}"
             yield {
@@ -160,8 +160,8 @@ class History:
                 "deviceId": self.device_id,
                 "pilotName": ("Ada", "Zoë", "李")[noise % 3],
                 "version": ("afl", "djiv4", "djiv5")[noise // 3 % 3],
-                "flightStartDate": timestamp(begin),
-                "flightEndDate": timestamp(begin + seconds * SECOND),
+                "flightStartDate": timestamp(start),
+                "flightEndDate": timestamp(start + seconds * SECOND),
                 "flightDuration": str(seconds),
                 "flightDistance": str(noise % 5000),
                 "takeOffLocation": {

@@ -32,17 +32,22 @@ Truth = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def loaded(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Pipeline, Truth]]:
-    account = Account.generate(
+def account() -> Account:
+    return Account.generate(
         rows=4000,
         non_ascii=True,
         start=datetime(2024, 2, 28, 12, tzinfo=timezone.utc),
         end=datetime(2024, 3, 1, 12, tzinfo=timezone.utc),
     )
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    account: Account, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Pipeline, Truth]]:
     with MockAPI(account) as api, postgres() as url:
-        pipeline = Pipeline(tmp_path_factory.mktemp("project"), api.url, url)
+        streams = {"_select": '["analytics.*", "sessions.*", "flight_logs.*"]'}
+        pipeline = Pipeline(tmp_path_factory.mktemp("project"), api.url, url, streams)
         pipeline.run()
         yield pipeline, api.truth()
 
@@ -116,6 +121,32 @@ def test_group_metrics_of_a_frame_side_by_side(
     } == frames
     assert len(found) == len(frames)
     assert any(len(frame.get("persons_in_groups", [])) > 1 for frame in frames.values())
+
+
+def test_detections_during_a_flight(
+    loaded: tuple[Pipeline, Truth], account: Account
+) -> None:
+    pipeline, truth = loaded
+    counts = defaultdict(list)
+    for flight in account.flights():
+        start, end = (instant(flight[f"flight{at}Date"]) for at in ("Start", "End"))
+        for row in truth:
+            if (
+                row["device_id"] == flight["deviceId"]
+                and start <= instant(row["timestamp"]) <= end
+            ):
+                counts[flight["id"], start, row["class_name"]].append(row["count"])
+    found = pipeline.query(QUERIES[3])
+    assert {
+        (row["flight_id"], row["flight_start"], row["class_name"]): (
+            row["records"],
+            row["most_in_a_frame"],
+        )
+        for row in found
+    } == {key: (len(values), max(values)) for key, values in counts.items()}
+    assert len(found) == len(counts)
+    # Each row was recorded during a flight.
+    assert sum(map(len, counts.values())) == len(truth)
 
 
 def test_chart_shows_the_detections_of_every_hour_and_class(

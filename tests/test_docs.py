@@ -246,6 +246,20 @@ def test_the_lines_of_a_failed_sync_are_on_the_page(fault: str) -> None:
         assert len(line) < 240
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_lines_of_denied_flight_logs_are_on_the_page(status: int) -> None:
+    catalog = json.loads(ROOT.joinpath("tests", "catalog.json").read_text())
+    (stream,) = (s for s in catalog["streams"] if s["stream"] == "flight_logs")
+    (entry,) = (entry for entry in stream["metadata"] if not entry["breadcrumb"])
+    entry["metadata"]["selected"] = True
+    fault = Fault.parse(f"kind=status_{status},where=flights")
+    with MockAPI(Account.generate(rows=9), faults=[fault]) as api:
+        lines = printed(api, {}, catalog={"streams": [stream]})
+    assert len(lines) == 2
+    assert {*lines} <= {*LINES}
+    assert max(map(len, lines)) < 240
+
+
 @pytest.mark.parametrize(
     "value", ['"soon"', f'"2024-05-01T00:00:00Z", "a": {"[" * 2000}']
 )

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from importlib.resources import files
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from demo.pipeline import ROOT, Pipeline, compare
+from demo.pipeline import ROOT, Pipeline, compare, instant
 from demo.postgres import postgres
 from mock_api import Account, MockAPI
 
@@ -125,7 +126,9 @@ def test_readme_names_every_stream() -> None:
         )
         assert f"`{key}`" in line
         assert stream["replication_method"].lower().replace("_", " ") in line
-        assert ("not selected" in line) == (stream["stream"] == "api_version")
+        (stream_itself,) = (m for m in stream["metadata"] if not m["breadcrumb"])
+        selected = stream_itself["metadata"].get("selected", False)
+        assert ("not selected" in line) == (not selected)
 
 
 def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
@@ -184,3 +187,24 @@ def test_loads_postgres_whichever_endpoint_is_read(tmp_path: Path) -> None:
         "timestamp": "timestamp without time zone",
         "extra_fields": "jsonb",
     }
+
+
+@pytest.mark.timeout(600)
+def test_loads_flight_logs_if_they_are_selected(tmp_path: Path) -> None:
+    account = Account.generate(rows=1500, non_ascii=True)
+    with postgres() as url, MockAPI(account) as api:
+        pipeline = Pipeline(tmp_path, api.url, url, {"_select": '["flight_logs.*"]'})
+        # Without a bookmark, the second run emits the same records again.
+        pipeline.run()
+        pipeline.run()
+        rows = pipeline.query("SELECT * FROM unleash.flight_logs")
+    dates = ("flightStartDate", "flightEndDate")
+    assert sorted(rows, key=itemgetter("id")) == [
+        {
+            **flight,
+            **{name: instant(flight[name]) for name in dates},
+            "extra_fields": None,
+        }
+        for flight in sorted(account.flights(), key=itemgetter("id"))
+    ]
+    assert len(rows) == 21

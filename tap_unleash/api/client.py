@@ -208,10 +208,10 @@ class UnleashClient:
         place = "flight logs"
         if start is not None:
             query["dateFrom"] = start
-            place += f" from {format_timestamp(start)}"
+            place += f" starting from {format_timestamp(start)}"
         if end is not None:
             query["dateTo"] = end
-            place += f" to {format_timestamp(end)}"
+            place += f" up to {format_timestamp(end)}"
         if query:
             query["dateType"] = "flightStartDate"
         decode = partial(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +36,13 @@ STREAM = "flight_logs"
 PATH = "/v1/flights/company"
 DAY = 86_400
 
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "streams.md"
+(SAMPLE,) = (
+    sample
+    for block in re.findall(r"```json\n(.+?)```", PAGE.read_text(), re.DOTALL)
+    if "s3Path" in (sample := json.loads(block))
+)
+
 
 @cache
 def catalog(*selected: str) -> dict[str, Any]:
@@ -55,29 +64,12 @@ def fields() -> frozenset[str]:
 
 
 def flight(flight_id: str, seconds: float = 0, **values: Any) -> dict[str, Any]:
-    """The flight log of the vendor's example, with another ID and date."""
+    """The sample of the page, with another ID and other dates."""
     return {
+        **SAMPLE,
         "id": flight_id,
-        "s3Path": "path/to/log",
-        "name": "Flight 1",
-        "teamId": "team-1",
-        "teamName": "Team",
-        "companyId": "company-1",
-        "ownerId": "owner-1",
-        "deviceId": "W1",
-        "pilotName": "Ada",
-        "version": "djiv5",
         "flightStartDate": at(seconds),
         "flightEndDate": at(seconds + 1054),
-        "flightDuration": "1054",
-        "flightDistance": "3200",
-        "takeOffLocation": {"lat": -33.86, "long": 151.2},
-        "droneName": "Drone",
-        "deviceSerial": "SN1",
-        "hasComments": False,
-        "missionIds": ["mission-1"],
-        "taskIds": [],
-        "jobIds": ["job-1", "job-2"],
         **values,
     }
 
@@ -311,8 +303,9 @@ def test_a_flight_log_without_an_id_is_named(value: object) -> None:
         result = read(api, start_date=at(0), end_date=at(60))
     (error,) = assert_isolated(result, streams=[STREAM])
     assert error == (
-        "Missing or invalid 'id' in row 2 of flight logs from 2024-05-01T00:00:00.000Z "
-        "to 2024-05-01T00:01:00.000Z. Report the record to Unleash live."
+        "Missing or invalid 'id' in row 2 of flight logs starting from "
+        "2024-05-01T00:00:00.000Z up to 2024-05-01T00:01:00.000Z. Report the record to "
+        "Unleash live."
     )
 
 
