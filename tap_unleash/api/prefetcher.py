@@ -330,8 +330,8 @@ def read_one_by_one(
     """Read a range from an endpoint without pages.
 
     Args:
-        fetch: Requests a window; it is called with the window, 1, and whether a shorter
-            window can be requested instead.
+        fetch: Requests a window; it is called with the window, the page number 1, and
+            whether a shorter window can be requested instead.
         wanted: The range.
 
     Yields:
