@@ -77,7 +77,7 @@ def select(state: State, asked: Asked) -> Selection:
 def select_flights(
     state: State, since: int | None, until: int | None, field: str
 ) -> Iterable[Values]:
-    """Find flight logs by one of their dates; a flight without it has no bounds.
+    """Find flight logs by one of their dates; those without it only if there are no bounds.
 
     Raises:
         HTTPException: If the options refuse the request.
