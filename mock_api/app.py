@@ -30,6 +30,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, BeforeValidator, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -358,8 +359,10 @@ async def tableau(state: Stateful, selected: Selected) -> Response:
     return answer(state, {**total(state, selected), "data": data})
 
 
-_When = Annotated[int | None, Query(ge=0, lt=10**13)]
-_Text = Annotated[str | None, Query()]
+# A query string has no null, so the schema must not have it either.
+_Absent = SkipJsonSchema[None]
+_When = Annotated[int, Field(ge=0, lt=10**13)] | _Absent
+_Text = Annotated[str | _Absent, Query()]
 
 
 @flights.get(
@@ -376,10 +379,10 @@ async def company(  # noqa: PLR0913 - those of the documentation
         Literal["uploadDate", "flightStartDate"], Query(alias="dateType")
     ] = "uploadDate",
     device: Annotated[_Text, Query(alias="deviceId")] = None,
-    version: Literal["afl", "djiv4", "djiv5"] | None = None,
+    version: Literal["afl", "djiv4", "djiv5"] | _Absent = None,
     pilot: Annotated[_Text, Query(alias="pilotName")] = None,
     comments: Annotated[
-        Literal["true", "false"] | None, Query(alias="hasComments")
+        Literal["true", "false"] | _Absent, Query(alias="hasComments")
     ] = None,
 ) -> Response:
     """All flight logs of the company, not paginated.
