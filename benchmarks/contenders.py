@@ -29,6 +29,7 @@ class Task:
     url: str  # base URL of the API
     work: Path  # an empty folder
     settings: Mapping[str, Any]  # of ours, in addition to credential and URL
+    deselected: str = ""  # a field of ours
     state: Mapping[str, Any] | None = None  # of ours
     database: str = ""  # the URL of the database that a pipeline loads
 
@@ -83,6 +84,8 @@ def _singer_command(program: str, task: Task, config: Mapping[str, Any]) -> list
         for entry in stream["metadata"]:
             if not entry["breadcrumb"]:
                 entry["metadata"]["selected"] = stream["tap_stream_id"] == "analytics"
+            elif entry["breadcrumb"][1] == task.deselected:
+                entry["metadata"]["selected"] = False
     command += ["--catalog", task.write("catalog.json", catalog)]
     if task.state:
         command += ["--state", task.write("state.json", task.state)]

@@ -42,6 +42,7 @@ class Entry:
     shape: Shape
     settings: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""  # if it is not the program
+    deselected: str = ""
     state: Mapping[str, Any] | None = None
 
 
@@ -84,9 +85,13 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
                 if turn and costs[0].wall > _PATIENCE:
                     continue
                 with TemporaryDirectory() as folder:
-                    url = urls[entry.shape]
                     task = Task(
-                        url, Path(folder), entry.settings, entry.state, database
+                        url=urls[entry.shape],
+                        work=Path(folder),
+                        settings=entry.settings,
+                        deselected=entry.deselected,
+                        state=entry.state,
+                        database=database,
                     )
                     cost, rows, facts = _run(scenario.programs[entry.program], task)
                 figures = (
@@ -145,7 +150,8 @@ def _resume(partitions: int, label: str) -> Entry:
         for device_id in shape.device_ids[:partitions]
     ]
     state = {"bookmarks": {"analytics": {"partitions": bookmarks}}}
-    return Entry(OURS, shape, {"device_ids": shape.device_ids[:1]}, label, state)
+    settings = {"device_ids": shape.device_ids[:1]}
+    return Entry(OURS, shape, settings, label, state=state)
 
 
 _CPU = (OURS, TEMPLATE, "dlt", "dlt, 16 workers")
@@ -199,6 +205,18 @@ SCENARIOS = {
     "resume": Scenario(
         "Resume of one device with 500,000 rows, by partitions in the state",
         [_resume(1, "1 partition"), _resume(5_000, "5,000 partitions")],
+    ),
+    "selection": Scenario(
+        "CPU-bound, with one field deselected",
+        [
+            Entry(OURS, Shape(10, 50_000), label="all fields"),
+            Entry(
+                OURS,
+                Shape(10, 50_000),
+                label="without extra_fields",
+                deselected="extra_fields",
+            ),
+        ],
     ),
     "startup": Scenario(
         "Start-up: `--version`", _each(Shape(0, 0), *VERSIONS), VERSIONS, repetitions=4
