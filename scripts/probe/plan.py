@@ -1,0 +1,239 @@
+"""What to ask: the requests of a probe, in the order of how much depends on them."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from scripts.probe import bounds
+from scripts.probe.asker import TIME_OUT
+from scripts.probe.exchange import OK, Range
+from tap_unleash.api.time_window import EARLIEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from scripts.probe.asker import Asker
+    from scripts.probe.exchange import Exchange, Log
+
+MAX_DEVICES = 6
+"""Most devices that are searched for rows."""
+
+MAX_SCANS = 14
+"""Most ranges that are searched for rows if the complete range is refused."""
+
+MAX_BOUNDS = 12
+"""Most requests for the bounds."""
+
+REFUSED = {400, 413, 422, 502, 504}
+"""Statuses by which an API can refuse a long range."""
+
+HOUR, DAY = 3600, 86_400
+LENGTHS = [
+    *(1, 60, 600, 900, 1800, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR),
+    *(DAY * days for days in (1, 2, 3, 5, 7, 10, 14, 15, 28, 30, 31, 60, 90, 92)),
+    *(DAY * days for days in (100, 180, 183, 184, 365, 366, 730, 731, 1095, 1096)),
+    *(DAY * days for days in (1825, 1826, 3650, 3653)),
+]
+"""Likely limits of the length of a range, in seconds."""
+
+SHORTER = (30 * DAY, DAY, HOUR, 60)
+"""Ranges in which to look for rows if a limit depends on the amount of data."""
+
+UNKNOWN_DEVICE = "W000000000000000"
+
+
+def probe(ask: Asker, device: str | None, since: int, until: int) -> None:
+    """Send the requests.
+
+    Args:
+        ask: Sends and records requests.
+        device: The device to examine; by default, one is chosen.
+        since: Start of the range to examine, in epoch milliseconds.
+        until: Its end.
+
+    Raises:
+        Stopped: If the budget is spent, or the API does not respond any more.
+    """
+    listed = ids(ask.get("devices", "devices"))
+    sessions = ids(ask.get("sessions", "sessions"))
+    ask.get("wrong-key", "version", right_key=False)
+    devices = [device] if device else listed
+    if not devices:
+        return
+    _find_rows(ask, devices, sessions, since, until)
+    found = ask.log.first()
+    device = found[1].device if found else devices[0]
+    ask.rows("empty", Range(device, EARLIEST, EARLIEST + 1000))
+    if found:
+        asked = found[1]
+        _read_pages(ask, asked)
+        _read_small_range(ask)
+        _read_bounds(ask, asked)
+        _read_boundary(ask)
+        seconds = [asked.since // 1000, asked.until // 1000 + 1]
+        ask.rows("digits-10", Range(device, *seconds))
+        ask.rows("digits-19", Range(device, *(n * 10**9 for n in seconds)))
+        ask.rows("page-0", Range(device, asked.since, asked.until, 0))
+    if UNKNOWN_DEVICE not in devices:
+        ask.rows("unknown-device", Range(UNKNOWN_DEVICE, EARLIEST, EARLIEST + 1000))
+    if not ask.log.of("length"):
+        _find_limit(ask, device, until)
+
+
+def ids(exchange: Exchange) -> list[str]:
+    """Return the IDs of a list.
+
+    Args:
+        exchange: The request of the list.
+
+    Returns:
+        Its IDs as texts; none if it is not a list.
+    """
+    content = exchange.content if exchange.status == OK else None
+    known = isinstance(content, list)
+    return [str(one) for one in content if isinstance(one, str | int)] if known else []
+
+
+def refused(exchange: Exchange) -> bool:
+    """Return whether a range may be too long.
+
+    Args:
+        exchange: The request of the range.
+
+    Returns:
+        Whether the response is of that kind.
+    """
+    return exchange.status in REFUSED or exchange.failure == TIME_OUT
+
+
+def _find_rows(
+    ask: Asker, devices: Sequence[str], sessions: list[str], since: int, until: int
+) -> None:
+    """Request the range of some devices until one has several pages and one has no rows."""
+    too_long = 0
+    for device in devices[:MAX_DEVICES]:
+        too_long += refused(ask.rows("scan", Range(device, since, until)))
+        found = ask.log.first()
+        several = found is not None and found[2].total not in {0, 1, None, "missing"}
+        no_rows = any(scan.empty for scan in ask.log.of("scan"))
+        if (several and no_rows) or (too_long > 1 and not found):
+            break
+    if too_long and not ask.log.first():
+        longest = _find_limit(ask, devices[0], until)
+        lengths = [n for n in SHORTER if longest is None or n < longest]
+        lengths = [longest, *lengths] if longest else lengths
+        _scan_windows(ask, product(_starts(sessions, since, until), devices), lengths)
+
+
+def _starts(sessions: list[str], since: int, until: int) -> list[int]:
+    """Return instants at which there may be rows.
+
+    A session ID reads as the instant of the session's start, although nobody documents it.
+    """
+    starts = sorted((int(s) - 1000 for s in sessions if s.isdecimal()), reverse=True)
+    given = [since] if since != EARLIEST else []
+    return [*given, *[start for start in starts if since <= start < until][:3]]
+
+
+def _scan_windows(
+    ask: Asker, windows: Iterable[tuple[int, str]], lengths: Sequence[int]
+) -> None:
+    """Look for rows from some instants on, in shorter and shorter ranges."""
+    for start, device in windows:
+        for length in lengths:
+            if len(ask.log.of("scan")) > MAX_SCANS:
+                return
+            exchange = ask.rows("scan", Range(device, start, start + 1000 * length))
+            if not refused(exchange):
+                break
+        if ask.log.first():
+            return
+
+
+def _find_limit(ask: Asker, device: str, until: int) -> int | None:
+    """Search for the longest range that is answered, where there are no rows.
+
+    Returns:
+        The longest of `LENGTHS` that is answered, in seconds; `None` without a limit.
+    """
+    everything = Range(device, EARLIEST, until)
+    asked = [exchange for exchange in ask.log if exchange.asked == everything]
+    if not refused(asked[-1] if asked else ask.rows("full", everything)):
+        return None
+    low, high = -1, len(LENGTHS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        end = EARLIEST + 1000 * LENGTHS[middle]
+        answered = ask.rows("length", Range(device, EARLIEST, end)).status == OK
+        low, high = (middle, high) if answered else (low, middle)
+    if high == len(LENGTHS) or low < 0:
+        return None
+    ask.rows("length", Range(device, EARLIEST, EARLIEST + 1000 * LENGTHS[low] + 1))
+    return LENGTHS[low]
+
+
+def _read_pages(ask: Asker, asked: Range) -> None:
+    """Read the first page twice, by another URL, and the next and the last one."""
+    ask.rows("again", asked)
+    ask.rows("shifted", Range(asked.device, asked.since, asked.until - 1))
+    found = ask.log.first()
+    total = found[2].total if found else None
+    if total not in {0, 1}:
+        ask.rows("second", Range(asked.device, asked.since, asked.until, 2))
+    if isinstance(total, int) and total > 2:  # noqa: PLR2004
+        ask.rows("last", Range(asked.device, asked.since, asked.until, total))
+
+
+def _read_small_range(ask: Asker) -> None:
+    """Read a range that fits one page: in both formats, by another URL, past its end."""
+    for since, until in _small_ranges(ask.log):
+        found = ask.log.first()
+        if found is None:
+            return
+        device = found[1].device
+        small = ask.rows("small", Range(device, since, until))
+        if bounds.complete(small, ask.log):
+            ask.rows("small-shifted", Range(device, since, until + 1))
+            ask.rows("tableau", Range(device, since, until, tableau=True))
+            ask.rows("past-end", Range(device, since, until, 2))
+            return
+
+
+def _small_ranges(log: Log) -> Iterator[tuple[int, int]]:
+    """Yield ranges around the middle rows of the first page, the longest first."""
+    found = log.first()
+    if found is None or not found[2].instants:
+        return
+    instants = sorted(found[2].instants)
+    middle = len(instants) // 2
+    for share in (8, 16, 32, 10**9):
+        reach = len(instants) // share // 2 + (share < 10**9)
+        first = instants[max(middle - reach, 0)]
+        last = instants[min(middle + reach, len(instants) - 1)]
+        yield first // 1000 - 1, -(-last // 1000) + 1
+
+
+def _read_bounds(ask: Asker, asked: Range) -> None:
+    """Request ranges that start and end at rows, until one reading of the bounds is left."""
+    for _ in range(MAX_BOUNDS):
+        query = bounds.next_query(ask.log)
+        if query is None:
+            break
+        ask.rows("bounds", Range(asked.device, *query))
+    # Only rows that are there before and after these requests are evidence.
+    ask.rows("closing", asked)
+    small = ask.log.last("small")
+    if small and small.asked:
+        ask.rows("small-again", small.asked)
+
+
+def _read_boundary(ask: Asker) -> None:
+    """Read the timestamp alone that the first two pages share, if they do."""
+    found, second = ask.log.first(), ask.log.pages("second")
+    if found and second:
+        asked = found[1]
+        shared = {*page.instants[-1:]} & {*second[0][2].instants[:1]}
+        for instant in shared:
+            alone = Range(asked.device, instant // 1000 - 1, -(-instant // 1000) + 1)
+            ask.rows("boundary", alone)
