@@ -77,15 +77,13 @@ def sessions(log: Log) -> Found:
 def session_form(log: Log) -> Found:
     """Compare the types in the list."""
     exchange, listed = content(log, "sessions")
-    kinds = (
-        {type(one).__name__ for one in listed} if isinstance(listed, list) else set()
-    )
-    if not kinds:
+    if not isinstance(listed, list) or not listed:
         msg = "no session is listed"
         raise Unknown(msg, exchange)
     names = {"str": "string", "int": "number"}
-    finding = names.get(*kinds, "mixed") if len(kinds) == 1 else "mixed"
-    return Found(finding, f"all entries were compared: {finding}", [exchange])
+    kinds = {names.get(type(one).__name__, "another type") for one in listed}
+    finding = kinds.pop() if len(kinds) == 1 else "mixed"
+    return Found(finding, "all entries were compared", [exchange])
 
 
 @question(

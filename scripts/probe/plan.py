@@ -71,9 +71,9 @@ def probe(ask: Asker, device: str | None, since: int, until: int) -> None:
         _read_small_range(ask)
         _read_bounds(ask, asked)
         _read_boundary(ask)
-        seconds = [asked.since // 1000, asked.until // 1000 + 1]
-        ask.rows("digits-10", Range(device, *seconds))
-        ask.rows("digits-19", Range(device, *(n * 10**9 for n in seconds)))
+        start, end = asked.since // 1000, asked.until // 1000 + 1
+        ask.rows("digits-10", Range(device, start, end))
+        ask.rows("digits-19", Range(device, start * 10**9, end * 10**9))
         ask.rows("page-0", Range(device, asked.since, asked.until, 0))
     if UNKNOWN_DEVICE not in devices:
         ask.rows("unknown-device", Range(UNKNOWN_DEVICE, EARLIEST, EARLIEST + 1000))
@@ -91,8 +91,9 @@ def ids(exchange: Exchange) -> list[str]:
         Its IDs as texts; none if it is not a list.
     """
     content = exchange.content if exchange.status == OK else None
-    known = isinstance(content, list)
-    return [str(one) for one in content if isinstance(one, str | int)] if known else []
+    if not isinstance(content, list):
+        return []
+    return [str(one) for one in content if isinstance(one, str | int)]
 
 
 def refused(exchange: Exchange) -> bool:
@@ -230,10 +231,9 @@ def _read_bounds(ask: Asker, asked: Range) -> None:
 
 def _read_boundary(ask: Asker) -> None:
     """Read the timestamp alone that the first two pages share, if they do."""
-    found, second = ask.log.first(), ask.log.pages("second")
-    if found and second:
-        asked = found[1]
-        shared = {*page.instants[-1:]} & {*second[0][2].instants[:1]}
-        for instant in shared:
-            alone = Range(asked.device, instant // 1000 - 1, -(-instant // 1000) + 1)
-            ask.rows("boundary", alone)
+    first, second = ask.log.first(), ask.log.second()
+    if not first or not second:
+        return
+    for instant in {*first[2].instants[-1:]} & {*second[2].instants[:1]}:
+        since, until = instant // 1000 - 1, -(-instant // 1000) + 1
+        ask.rows("boundary", Range(first[1].device, since, until))

@@ -150,11 +150,12 @@ def newest_row(log: Log) -> Found:
         if not ordered.startswith(("ascending", "ties")):
             msg = "the rows are not sorted"
             raise Unknown(msg, exchange)
-        ends = log.pages("last") or ([log.second()] if one.total == 2 else [])  # noqa: PLR2004
-        if not ends or ends[0] is None:
+        last = log.pages("last")
+        end = last[0] if last else log.second() if one.total == 2 else None  # noqa: PLR2004
+        if end is None:
             msg = "the last page is not known"
             raise Unknown(msg, exchange)
-        exchange, _, one = ends[0]
+        exchange, _, one = end
     seconds = asked.until / 1000 - max(one.instants) / 1_000_000
     age = next((name for n, name in AGES.items() if seconds < n), "30 days or more")
     return Found(age, "the newest row of the device", [exchange])
