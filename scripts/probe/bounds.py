@@ -75,25 +75,24 @@ def complete(exchange: Exchange, log: Log) -> bool:
     return not page.rows or fuller
 
 
-def remaining(log: Log, *, sure: bool) -> list[Hypothesis]:
+def remaining(log: Log, *, ahead: bool = False) -> list[Hypothesis]:
     """Return the hypotheses that no response refutes.
+
+    Only rows are evidence that are known to exist at the time of a request: they were seen
+    before or then, and then or later.
 
     Args:
         log: The exchanges.
-        sure: Whether to take only rows as evidence that are known to exist at the time of
-            the request: they were seen before or then, and then or later.
+        ahead: Whether the first page will be read once more, so that its rows are seen later.
 
     Returns:
         The hypotheses; none if nothing explains the responses.
     """
-    seen = _seen(log)
+    seen = _seen(log, ahead=ahead)
     left = HYPOTHESES
     for exchange, asked, page in _evidence(log):
-        instants = sorted(
-            instant
-            for instant, (first, last) in seen.items()
-            if not sure or first <= exchange.number <= last
-        )
+        number = exchange.number
+        instants = sorted(at for at, (a, b) in seen.items() if a <= number <= b)
         got = set(page.instants)
         exact = complete(exchange, log)
         left = [
@@ -126,13 +125,16 @@ def _pages(log: Log) -> Iterator[tuple[Exchange, Range, Page]]:
             yield exchange, asked, page
 
 
-def _seen(log: Log) -> dict[int, tuple[int, int]]:
+def _seen(log: Log, *, ahead: bool) -> dict[int, tuple[int, int]]:
     """Return the first and the last request that returned each instant."""
     seen: dict[int, tuple[int, int]] = {}
     for exchange, _, page in _pages(log):
         for instant in page.instants:
             first, _ = seen.get(instant, (exchange.number, 0))
             seen[instant] = (first, exchange.number)
+    found = log.first()
+    if ahead and found:
+        seen |= {at: (seen[at][0], len(log) + 1) for at in found[2].instants}
     return seen
 
 
@@ -146,10 +148,10 @@ def next_query(log: Log) -> tuple[int, int] | None:
         Its bounds in epoch milliseconds; `None` if no range can refute one.
     """
     found = log.first()
-    left = remaining(log, sure=False)
-    instants = sorted(_seen(log))
-    if not found or len(left) < 2 or not instants:  # noqa: PLR2004
+    left = remaining(log, ahead=True)
+    if not found or len(left) < 2 or not found[2].instants:  # noqa: PLR2004
         return None
+    instants = sorted(set(found[2].instants))
     before = {(e.asked.since, e.asked.until) for e in log if e.asked}
     refused = [
         exchange.asked.until - exchange.asked.since
@@ -157,7 +159,7 @@ def next_query(log: Log) -> tuple[int, int] | None:
         if exchange.asked and not exchange.page
     ]
     longest = min(refused, default=2 * DAY)
-    rows = len(found[2].rows) / len(set(found[2].instants))
+    rows = len(found[2].rows) / len(instants)
     best: tuple[tuple[int, float], tuple[int, int]] | None = None
     for query in _queries(instants):
         if query in before or query[1] - query[0] >= longest:

@@ -128,6 +128,9 @@ def _compare(
         Whether all agree, and the logarithm of the odds against a coincidence.
     """
     shared = _unique if direction == "none" else _ties
+    if direction == "none":
+        # Of identical rows, a stable order has the same one first on each first page.
+        pages = [found for found in pages if found[1].page == 1]
     odds: dict[tuple[int, int], float] = {}
     urls: set[Range] = set()
     for number, (_, asked, page) in enumerate(pages):

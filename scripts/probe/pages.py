@@ -139,6 +139,9 @@ def page_size(log: Log) -> Found:
 def past_end(log: Log) -> Found:
     """Look at page 2 of a range that fits one page."""
     exchange, (_, small) = response(log, "past-end"), page(log, "small")
+    if not small.rows:
+        msg = "no range with rows fits one page"
+        raise Unknown(msg, exchange)
     if exchange.page and exchange.page.rows:
         if exchange.page.count() != small.count():
             msg = "page 2 of a range of one page has other rows"
@@ -159,7 +162,7 @@ def page_0(log: Log) -> Found:
 
 def _bounds(log: Log, name: str) -> Found:
     first(log)
-    left = hypotheses.remaining(log, sure=True)
+    left = hypotheses.remaining(log)
     exchanges = log.of("bounds")
     if not left:
         msg = "no combination of bounds and rounding explains all responses"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ MAX_SCANS = 14
 
 MAX_BOUNDS = 12
 """Most requests for the bounds."""
+
+MAX_CLOSING = 3
+"""Most requests for the first page after those for the bounds."""
 
 REFUSED = {400, 413, 422, 502, 504}
 """Statuses by which an API can refuse a long range."""
@@ -168,7 +172,7 @@ def _find_limit(ask: Asker, device: str, until: int) -> int | None:
         end = EARLIEST + 1000 * LENGTHS[middle]
         answered = ask.rows("length", Range(device, EARLIEST, end)).status == OK
         low, high = (middle, high) if answered else (low, middle)
-    if high == len(LENGTHS) or low < 0:
+    if low < 0:
         return None
     ask.rows("length", Range(device, EARLIEST, EARLIEST + 1000 * LENGTHS[low] + 1))
     return LENGTHS[low]
@@ -188,31 +192,29 @@ def _read_pages(ask: Asker, asked: Range) -> None:
 
 def _read_small_range(ask: Asker) -> None:
     """Read a range that fits one page: in both formats, by another URL, past its end."""
-    for since, until in _small_ranges(ask.log):
-        found = ask.log.first()
-        if found is None:
-            return
-        device = found[1].device
-        small = ask.rows("small", Range(device, since, until))
-        if bounds.complete(small, ask.log):
-            ask.rows("small-shifted", Range(device, since, until + 1))
-            ask.rows("tableau", Range(device, since, until, tableau=True))
-            ask.rows("past-end", Range(device, since, until, 2))
+    for small in _small_ranges(ask.log):
+        exchange = ask.rows("small", small)
+        if bounds.complete(exchange, ask.log) and not exchange.empty:
+            ask.rows("small-shifted", replace(small, until=small.until + 1))
+            ask.rows("tableau", replace(small, tableau=True))
+            ask.rows("past-end", replace(small, page=2))
             return
 
 
-def _small_ranges(log: Log) -> Iterator[tuple[int, int]]:
+def _small_ranges(log: Log) -> Iterator[Range]:
     """Yield ranges around the middle rows of the first page, the longest first."""
     found = log.first()
     if found is None or not found[2].instants:
         return
     instants = sorted(found[2].instants)
     middle = len(instants) // 2
-    for share in (8, 16, 32, 10**9):
-        reach = len(instants) // share // 2 + (share < 10**9)
-        first = instants[max(middle - reach, 0)]
-        last = instants[min(middle + reach, len(instants) - 1)]
-        yield first // 1000 - 1, -(-last // 1000) + 1
+    for reach in (len(instants) // 16 + 1, len(instants) // 64, 0):
+        first, *_, last = [*instants[max(middle - reach, 0) : middle + reach + 1]] * 2
+        small = Range(found[1].device, first // 1000 - 1, -(-last // 1000) + 1)
+        yield small
+        if log[-1].empty:  # bounds that are rounded can exclude all rows
+            day = 86_400_000
+            yield replace(small, since=small.since - day, until=small.until + day)
 
 
 def _read_bounds(ask: Asker, asked: Range) -> None:
@@ -222,8 +224,12 @@ def _read_bounds(ask: Asker, asked: Range) -> None:
         if query is None:
             break
         ask.rows("bounds", Range(asked.device, *query))
-    # Only rows that are there before and after these requests are evidence.
-    ask.rows("closing", asked)
+    # Only rows that are seen before and after these requests are evidence. If each response
+    # has another order, several show more of them.
+    for _ in range(MAX_CLOSING):
+        ask.rows("closing", asked)
+        if len(bounds.remaining(ask.log)) < 2:  # noqa: PLR2004
+            break
     small = ask.log.last("small")
     if small and small.asked:
         ask.rows("small-again", small.asked)

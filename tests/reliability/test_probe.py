@@ -1,0 +1,153 @@
+"""The probe finds out the options of a mock API, and never reports another value.
+
+`SOAK=1000 python -m pytest tests/reliability -m soak` tries that many more sets of options.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mock_api.state
+from mock_api import Account, Fault, MockAPI, Options, Row
+from reliability.runs import START, choices, row
+from scripts.probe.__main__ import run
+from scripts.probe.asker import Asker
+from scripts.probe.plan import LENGTHS
+from tap_unleash.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from scripts.probe.report import Report
+
+SOAK = int(os.environ.get("SOAK", "0"))
+QUICK = settings(
+    database=None,
+    deadline=None,
+    derandomize=True,
+)
+NOW = int(START.timestamp() * 1000) + 90 * 86_400_000
+
+CHOICES = (
+    *("bounds", "round_bounds", "order", "total", "empty_form", "past_end"),
+    *("key_order", "version_form", "session_form", "tableau_form", "unknown_device"),
+)
+OPTIONS = {
+    **{name: st.sampled_from(choices(name)) for name in CHOICES},
+    "empty_total": st.sampled_from(["0", "1", "null"]),
+    "seed": st.integers(0, 2**32),
+    "too_large": st.sampled_from(choices("too_large")),
+}
+
+
+class Clock:
+    """A clock that only waiting advances."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def probe(api: MockAPI, *, end: int = NOW, device: str | None = None) -> Report:
+    """Probe a mock API, whose rate limit has the same clock."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mock_api.state, "time", Time(clock))
+        ask = Asker(api.url, "mock", clock=clock, sleep=clock.sleep)
+        made = run(ask, config(api, end), device)
+    assert len(made["requests"]) == len(api.requests) <= 60
+    assert api.max_in_flight == 1
+    return made
+
+
+@dataclass(frozen=True)
+class Time:
+    monotonic: Clock
+
+
+def config(api: MockAPI, end: int) -> Config:
+    texts = {"api_key": "mock", "api_url": api.url, "response_format": "tableau"}
+    numbers = {"lookback_minutes": 0, "concurrency": 1, "request_timeout": 1}
+    return Config.parse({**texts, **numbers}, now=end)
+
+
+def findings(made: Report) -> dict[str, Any]:
+    """The findings that are options of the mock API."""
+    return {
+        name: answer["finding"]
+        for name, answer in made["answers"].items()
+        if name in vars(Options)["__pydantic_fields__"]
+    }
+
+
+@cache
+def account() -> Account:
+    """Two devices; one has 30 rows on each of eight days, at seconds and between them.
+
+    On whole seconds alone, some bounds do not show: those that are excluded and rounded to
+    the next second exclude what those do that are not rounded.
+    """
+    seconds = (0, 3600, 3601, 3601.25, 50_000.5, 86_399)
+    rows = [
+        row("Wbusy", day * 86_400 + second, class_name=name)
+        for day in range(8)
+        for second in seconds
+        for name in ("person", "truck", "person", "car", "total_count")
+    ]
+    return Account({"Wbusy": map(Row, rows), "Wsilent": []})
+
+
+def visible(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The findings on the account above: only these do not show."""
+    limit = options["max_range_seconds"]
+    return {
+        **{name: options[name] for name in (*CHOICES, "page_size")},
+        "empty_total": options["empty_total"] if options["total"] == "present" else None,
+        "max_range_seconds": "none" if limit is None else limit,
+        "too_large": None if limit is None else options["too_large"],
+        "retry_after": None,
+    }
+
+
+ALL_VISIBLE = st.fixed_dictionaries(
+    OPTIONS
+    | {
+        "page_size": st.integers(70, 110),
+        # Shorter ranges would hold less than two pages.
+        "max_range_seconds": st.none() | st.sampled_from([n for n in LENGTHS if n > 10**6]),
+    }
+)
+
+
+def check_found(options: dict[str, Any]) -> None:
+    with MockAPI(account(), **options) as api:
+        made = probe(api)
+    assert findings(made) == visible(options)
+    assert made["ended_early"] is None
+
+
+@settings(QUICK, max_examples=24)
+@given(ALL_VISIBLE)
+def test_exactly_the_options_are_found_out(options: dict[str, Any]) -> None:
+    check_found(options)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="SOAK is the number of sets of options")
+@pytest.mark.timeout(0)
+@settings(QUICK, max_examples=max(SOAK, 1))
+@given(ALL_VISIBLE)
+def test_soak(options: dict[str, Any]) -> None:
+    check_found(options)
