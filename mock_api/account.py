@@ -134,7 +134,7 @@ class View:
         seed = _seed(salt)
         chosen = sorted(
             range(first, last),
-            key=lambda rank: (self.instant(rank), hash((seed, self._number(rank)))),
+            key=lambda rank: (self.instant(rank), _place(seed, self._number(rank))),
         )[start - first : stop - first]
         return chosen[::-1] if descending else chosen
 
@@ -150,6 +150,13 @@ def _seed(salt: str) -> int:
     return crc32(salt.encode())
 
 
+def _place(seed: int, number: int) -> int:
+    """Return the place of a row in a random order."""
+    # Python hashes a tuple of integers in the same way in every process. The hashes of one
+    # tuple are so regular that the orders of two seeds would be alike.
+    return hash((hash((seed, number)), seed, number))
+
+
 @lru_cache(maxsize=64)
 def _shuffled(
     span: range, ranks: tuple[int, ...], numbers: tuple[int, ...], salt: str
@@ -157,9 +164,8 @@ def _shuffled(
     added = dict(zip(ranks, numbers, strict=True))
     old = iter(span)
     seed = _seed(salt)
-    # Python hashes a tuple of integers in the same way in every process.
     keys = [
-        hash((seed, _ADDED + added[rank] if rank in added else next(old)))
+        _place(seed, _ADDED + added[rank] if rank in added else next(old))
         for rank in range(len(span) + len(ranks))
     ]
     return array("I", sorted(range(len(keys)), key=keys.__getitem__))
