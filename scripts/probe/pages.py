@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 from scripts.probe import bounds as hypotheses
-from scripts.probe.exchange import OK
 from scripts.probe.plan import REFUSED, refused
 from scripts.probe.questions import (
     Found,
@@ -44,6 +43,7 @@ def tableau_form(log: Log) -> Found:
         "True": "`response_format` changes no record.",
         "False": "`response_format` changes records: report it.",
     },
+    compares=True,
 )
 def same_rows(log: Log) -> Found:
     """Compare a small range in both formats."""
@@ -111,6 +111,7 @@ def empty_form(log: Log) -> Found:
 @question(
     "How many rows does a page hold?",
     "A time window of the tap holds up to 200 pages or 200,000 rows.",
+    compares=True,
 )
 def page_size(log: Log) -> Found:
     """Count the rows of pages that another page follows."""
@@ -135,6 +136,7 @@ def page_size(log: Log) -> Found:
     "What is the response past the last page?",
     "The tap requests such a page only without a total number of pages, and recognizes "
     "pages that are empty, repeated, or rejected.",
+    compares=True,
 )
 def past_end(log: Log) -> Found:
     """Look at page 2 of a range that fits one page."""
@@ -178,6 +180,7 @@ def _bounds(log: Log, name: str) -> Found:
 @question(
     "Does a range include its bounds?",
     "Time windows of the tap overlap by 1 ms at both ends, so no bounds lose a record.",
+    compares=True,
 )
 def bounds(log: Log) -> Found:
     """Refute all other bounds."""
@@ -190,6 +193,7 @@ def bounds(log: Log) -> Found:
         "none": "The tap can split a range down to 1 ms.",
         "": "The tap cannot split a range further than to this unit.",
     },
+    compares=True,
 )
 def round_bounds(log: Log) -> Found:
     """Refute all other roundings."""
@@ -211,9 +215,11 @@ def unit(log: Log) -> Found:
     return Found(finding, "the same range in three units", exchanges)
 
 
-def _lengths(log: Log) -> list[tuple[int, Exchange]]:
-    """Return the ranges without rows, with their lengths in milliseconds."""
-    return [(e.asked.until - e.asked.since, e) for e in log.of("length") if e.asked]
+def _lengths(log: Log) -> tuple[dict[int, Exchange], dict[int, Exchange]]:
+    """Return the ranges without rows that were answered or refused, by milliseconds."""
+    lengths = [(e.asked.until - e.asked.since, e) for e in log.of("length") if e.asked]
+    answered = {n: e for n, e in lengths if e.page}
+    return answered, {n: e for n, e in lengths if refused(e) and n not in answered}
 
 
 @question(
@@ -226,24 +232,17 @@ def _lengths(log: Log) -> list[tuple[int, Exchange]]:
 def max_range_seconds(log: Log) -> Found:
     """Find the shortest range without rows that is refused."""
     whole = [e for e in log.of("scan", "full") if e.asked and e.asked.since == EARLIEST]
-    answered = [e for e in whole if e.status == OK]
-    lengths = _lengths(log)
-    if answered and not lengths:
-        return Found("none", "the range from 2001 to now is answered", answered)
-    if not lengths:
-        msg = "no range from 2001 to now was answered"
-        raise Unknown(msg, *whole)
-    longest = max((n for n, e in lengths if e.status == OK), default=0)
-    shortest = min((n for n, e in lengths if refused(e)), default=None)
-    exchanges = [e for _, e in lengths]
+    answered, too_long = _lengths(log)
+    exchanges = [*answered.values(), *too_long.values()]
+    if not exchanges and any(e.page for e in whole):
+        return Found("none", "the range from 2001 to the end is answered", whole)
+    longest, shortest = max(answered, default=0), min(too_long, default=None)
     if shortest is None:
-        msg = (
-            f"the limit is more than {longest // 1000} seconds, or depends on the rows"
-        )
-        raise Unknown(msg, *exchanges)
+        why = f"no range without rows was refused, up to {longest // 1000} s"
+        raise Unknown(why, *exchanges)
     if shortest != longest + 1:
-        msg = f"it is between {longest // 1000} and {shortest // 1000} seconds"
-        raise Unknown(msg, *exchanges)
+        why = f"it is between {longest // 1000} and {shortest // 1000} s"
+        raise Unknown(why, *exchanges)
     why = f"{longest // 1000} s are answered, and one millisecond more is refused"
     return Found(longest // 1000, why, exchanges)
 
@@ -257,6 +256,6 @@ def max_range_seconds(log: Log) -> Found:
 )
 def too_large(log: Log) -> Found:
     """Return the status."""
-    exchanges = [e for _, e in _lengths(log) if e.status != OK]
+    exchanges = [*_lengths(log)[1].values()]
     statuses = [str(e.status or e.failure) for e in exchanges]
     return Found(one_of(statuses, exchanges), "ranges that were too long", exchanges)

@@ -170,11 +170,13 @@ def _find_limit(ask: Asker, device: str, until: int) -> int | None:
     while high - low > 1:
         middle = (low + high) // 2
         end = EARLIEST + 1000 * LENGTHS[middle]
-        answered = ask.rows("length", Range(device, EARLIEST, end)).status == OK
+        answered = ask.rows("length", Range(device, EARLIEST, end)).page
         low, high = (middle, high) if answered else (low, middle)
     if low < 0:
         return None
-    ask.rows("length", Range(device, EARLIEST, EARLIEST + 1000 * LENGTHS[low] + 1))
+    end = EARLIEST + 1000 * LENGTHS[low] + 1
+    for _ in range(2):  # once could be a transient error
+        ask.rows("length", Range(device, EARLIEST, end))
     return LENGTHS[low]
 
 

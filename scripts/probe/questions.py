@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from scripts.probe.exchange import OK
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from scripts.probe.exchange import Exchange, Log, Page, Range
 
 TOO_MANY = 429
+REJECTED = {400, 401, 403, 404, 405, 410, 422}
+"""Statuses that an API returns each time for the same request."""
+
 SERVER_ERROR = 500
 
 
@@ -48,6 +51,7 @@ class Question:
         meaning: The meaning of the answer for the tap; by finding, if it depends on it.
         find: Answers the question.
         timing: Whether the answer differs each time.
+        compares: Whether the answer is wrong if rows change meanwhile.
     """
 
     key: str
@@ -55,6 +59,7 @@ class Question:
     meaning: str | Mapping[str, str]
     find: Find
     timing: bool = False
+    compares: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ QUESTIONS: list[Question] = []
 
 
 def question(
-    text: str, meaning: str | Mapping[str, str], *, timing: bool = False
+    text: str, meaning: str | Mapping[str, str], **flags: bool
 ) -> Callable[[Find], Find]:
     """Register the function that answers a question; its name is the key.
 
@@ -87,14 +92,14 @@ def question(
         text: The question.
         meaning: The meaning of the answer for the tap; by finding, with an empty one for
             all others, if it depends on it.
-        timing: Whether the answer differs each time.
+        flags: The other attributes of `Question`.
 
     Returns:
         The decorator.
     """
 
     def register(find: Find) -> Find:
-        QUESTIONS.append(Question(find.__name__, text, meaning, find, timing))
+        QUESTIONS.append(Question(find.__name__, text, meaning, find, **flags))
         return find
 
     return register
@@ -109,15 +114,23 @@ def answers(log: Log) -> list[Answer]:
     Returns:
         The answers, in the order of the questions.
     """
-    found = []
-    for one in QUESTIONS:
-        try:
-            finding, evidence, exchanges = one.find(log)
-        except Unknown as unknown:
-            finding, evidence, exchanges = None, str(unknown), unknown.exchanges
-        numbered = {exchange.number: exchange for exchange in exchanges}
-        found.append(Answer(one, finding, evidence, tuple(numbered.values())))
+    found = [_answer(one, log) for one in QUESTIONS]
+    if any(one.question.key == "changes" and one.finding for one in found):
+        why = "rows changed during the probe"
+        found = [
+            replace(one, finding=None, evidence=why) if one.question.compares else one
+            for one in found
+        ]
     return found
+
+
+def _answer(one: Question, log: Log) -> Answer:
+    try:
+        finding, evidence, exchanges = one.find(log)
+    except Unknown as unknown:
+        finding, evidence, exchanges = None, str(unknown), unknown.exchanges
+    numbered = {exchange.number: exchange for exchange in exchanges}
+    return Answer(one, finding, evidence, tuple(numbered.values()))
 
 
 def response(log: Log, purpose: str) -> Exchange:
@@ -216,11 +229,11 @@ def rejection(exchange: Exchange) -> str:
     """
     if exchange.empty:
         return "empty"
-    if exchange.status == OK:
-        rows = exchange.page is not None
-        msg = f"the response {'has rows' if rows else 'is not a page'}"
-        raise Unknown(msg, exchange)
-    return str(exchange.status)
+    if exchange.status in REJECTED:
+        return str(exchange.status)
+    what = "has rows" if exchange.page else f"is no rejection ({exchange.outcome})"
+    msg = f"the response {what}"
+    raise Unknown(msg, exchange)
 
 
 def one_of(values: Iterable[str], exchanges: Iterable[Exchange]) -> str:

@@ -48,6 +48,7 @@ AGES = {
             "Pages have no common order: the tap splits windows until they fit one page.",
         ),
     },
+    compares=True,
 )
 def order(log: Log) -> Found:
     """Compare responses that share rows."""
@@ -64,6 +65,7 @@ def order(log: Log) -> Found:
         "True": "Rule 3 cost nothing at this place.",
         "False": "Rule 3 is needed: a page boundary repeats some rows and omits others.",
     },
+    compares=True,
 )
 def ties_across_pages(log: Log) -> Found:
     """Read the timestamp alone at which page 1 ends and page 2 starts."""
@@ -164,6 +166,7 @@ def newest_row(log: Log) -> Found:
 @question(
     "Is the order of the columns (`keys`) the same on all pages?",
     "The tap reads `keys` on each page.",
+    compares=True,
 )
 def key_order(log: Log) -> Found:
     """Compare pages of different numbers."""

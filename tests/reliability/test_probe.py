@@ -23,7 +23,7 @@ from scripts.probe.plan import LENGTHS
 from tap_unleash.config import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from scripts.probe.report import Report
 
@@ -45,6 +45,14 @@ OPTIONS = {
     "seed": st.integers(0, 2**32),
     "too_large": st.sampled_from(choices("too_large")),
 }
+
+
+FAULTS = (
+    *("status_204", "status_429", "status_500", "status_503", "status_504", "quota"),
+    *("errors_in_200", "redirect", "html", "empty", "malformed", "no_data"),
+    *("short_row", "drop", "reset_before", "reset_amid", "cut"),
+)
+"""Faults that hit at random and leave no valid response of another form."""
 
 
 class Clock:
@@ -114,7 +122,9 @@ def visible(options: Mapping[str, Any]) -> dict[str, Any]:
     limit = options["max_range_seconds"]
     return {
         **{name: options[name] for name in (*CHOICES, "page_size")},
-        "empty_total": options["empty_total"] if options["total"] == "present" else None,
+        "empty_total": options["empty_total"]
+        if options["total"] == "present"
+        else None,
         "max_range_seconds": "none" if limit is None else limit,
         "too_large": None if limit is None else options["too_large"],
         "retry_after": None,
@@ -126,7 +136,8 @@ ALL_VISIBLE = st.fixed_dictionaries(
     | {
         "page_size": st.integers(70, 110),
         # Shorter ranges would hold less than two pages.
-        "max_range_seconds": st.none() | st.sampled_from([n for n in LENGTHS if n > 10**6]),
+        "max_range_seconds": st.none()
+        | st.sampled_from([n for n in LENGTHS if n > 10**6]),
     }
 )
 
@@ -136,6 +147,52 @@ def check_found(options: dict[str, Any]) -> None:
         made = probe(api)
     assert findings(made) == visible(options)
     assert made["ended_early"] is None
+
+
+ANYTHING = st.fixed_dictionaries(
+    OPTIONS | {"page_size": st.integers(1, 300)},
+    optional={
+        "expire_per_request": st.integers(1, 9),
+        "max_range_seconds": st.sampled_from(LENGTHS) | st.integers(1, 10**8),
+        "max_pages": st.integers(0, 5),
+        "max_body": st.integers(1000, 100_000),
+        "rate_limit": st.integers(1, 40),
+        "retry_after": st.sampled_from(choices("retry_after")),
+        "faults": st.lists(
+            st.builds(
+                Fault,
+                kind=st.sampled_from(FAULTS),
+                rate=st.floats(0, 0.5),
+                start=st.integers(2, 40),
+            )
+        ),
+    },
+)
+ACCOUNTS = st.builds(
+    Account.generate,
+    devices=st.integers(0, 6),
+    rows=st.integers(0, 1000),
+    seed=st.integers(0, 99),
+)
+
+
+def check_never_wrong(options: dict[str, Any], data: Account) -> None:
+    with MockAPI(data, **options) as api:
+        made = probe(api)
+    actual = vars(Options(**options))
+    if actual["max_range_seconds"] is None:
+        actual["max_range_seconds"] = "none"
+    found = findings(made)
+    if actual["faults"]:
+        found.pop("retry_after")  # some replace headers, too
+    for name, finding in found.items():
+        assert finding in {None, actual[name]}, name
+
+
+@settings(QUICK, max_examples=40)
+@given(ANYTHING, ACCOUNTS)
+def test_no_finding_is_wrong(options: dict[str, Any], data: Account) -> None:
+    check_never_wrong(options, data)
 
 
 @settings(QUICK, max_examples=24)
@@ -149,5 +206,14 @@ def test_exactly_the_options_are_found_out(options: dict[str, Any]) -> None:
 @pytest.mark.timeout(0)
 @settings(QUICK, max_examples=max(SOAK, 1))
 @given(ALL_VISIBLE)
-def test_soak(options: dict[str, Any]) -> None:
+def test_soak_found(options: dict[str, Any]) -> None:
     check_found(options)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="SOAK is the number of sets of options")
+@pytest.mark.timeout(0)
+@settings(QUICK, max_examples=max(SOAK, 1))
+@given(ANYTHING, ACCOUNTS)
+def test_soak_never_wrong(options: dict[str, Any], data: Account) -> None:
+    check_never_wrong(options, data)
