@@ -256,6 +256,9 @@ def max_range_seconds(log: Log) -> Found:
 )
 def too_large(log: Log) -> Found:
     """Return the status."""
+    if max_range_seconds(log).finding == "none":
+        msg = "no range was refused"
+        raise Unknown(msg)
     exchanges = [*_lengths(log)[1].values()]
     statuses = [str(e.status or e.failure) for e in exchanges]
     return Found(one_of(statuses, exchanges), "ranges that were too long", exchanges)

@@ -110,13 +110,13 @@ def changes(log: Log) -> Found:
     """Compare a small range and the first page before and after the other requests."""
     exchange, _, one = first(log)
     (before, small), (after, again) = page(log, "small"), page(log, "small-again")
-    if small.count() != again.count():
-        return Found(True, "a small range changed", [before, after])  # noqa: FBT003
     last, closing = page(log, "closing")
+    exchanges = [exchange, before, last, after]
+    if small.count() != again.count() or len(one.rows) != len(closing.rows):
+        return Found(True, "not the same rows before and after", exchanges)  # noqa: FBT003
     if one.count() != closing.count():
         msg = "a small range did not change, but the first page did"
-        raise Unknown(msg, exchange, last)
-    exchanges = [exchange, before, last, after]
+        raise Unknown(msg, *exchanges)
     return Found(False, "the same rows before and after", exchanges)  # noqa: FBT003
 
 
