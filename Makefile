@@ -19,7 +19,7 @@ help: ## Show this list
 demo: .meltano/.ready ## Load synthetic data into PostgreSQL and check them; KEEP=1 leaves the database running
 	$(bin)/python -m demo $(if $(KEEP),--keep)
 
-test: lint types tests ## Check style and types, and run all tests
+test: lint types tests ## Check style and types, and run all tests; LIKE=report.json adds an API like it
 
 lint: .venv/.ready
 	$(bin)/ruff check
@@ -30,7 +30,7 @@ types: .venv/.ready
 	$(bin)/mypy $(wildcard tap_unleash mock_api demo tests benchmarks scripts)
 
 tests: .meltano/.ready
-	$(bin)/pytest --numprocesses auto
+	$(if $(LIKE),LIKE="$(LIKE)") $(bin)/pytest --numprocesses auto
 
 bench: .venv/.ready ## Measure this tap against the alternatives
 	$(bin)/python -m benchmarks

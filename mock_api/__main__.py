@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Literal, get_args, get_origin
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from mock_api import Account, Fault, MockAPI, Options
+from mock_api import Account, Fault, MockAPI, Options, like
 from mock_api.account import END, START
 
 if TYPE_CHECKING:
@@ -60,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         help="fault to inject, such as "
         "kind=status_503,where=analytics,rate=0.1,times=2,start=5; may be repeated",
     )
+    add(
+        "--like",
+        type=Path,
+        metavar="REPORT",
+        help="report.json of `make probe`, which then sets the defaults of the options",
+    )
     fields: dict[str, FieldInfo] = vars(Options)["__pydantic_fields__"]
     for name, field in fields.items():
         if name != "faults":
@@ -73,13 +81,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _arguments(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Parse the command line, with the defaults of a report if one is given."""
+    if report := parser.parse_args().like:
+        try:
+            options, defaults = like.read(report)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        parser.set_defaults(**options)
+        reasons = ", ".join(f"{name} ({why})" for name, why in defaults.items())
+        print(f"Options that keep their defaults: {reasons}", file=sys.stderr)
+    given = vars(parser.parse_args())
+    del given["like"]
+    return given
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     parser = _parser()
-    given = vars(parser.parse_args())
+    given = _arguments(parser)
     place = {name: given.pop(name) for name in ("host", "port")}
     extent = {name: given.pop(name) for name in ("devices", "rows", "start", "end")}
     try:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from scripts.probe import lists, pages, rows, transport
+from scripts.probe.plan import DAY, LENGTHS
 from scripts.probe.questions import answers
 from tap_unleash.api.time_window import EARLIEST
 
@@ -91,7 +92,9 @@ def _length(since: int, until: int) -> str:
     if not EARLIEST <= since <= until < 10 * EARLIEST:
         return f"{len(str(since))} digits"
     seconds = (until - since) / 1000
-    return f"{seconds / 86_400:.1f} d" if seconds >= 86_400 else f"{seconds:g} s"  # noqa: PLR2004
+    if since == EARLIEST and seconds > LENGTHS[-1] + 1:
+        return "2001 to the end"
+    return f"{seconds:g} s" if seconds < DAY else f"{seconds / DAY:.1f} d"
 
 
 def markdown(report: Report) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mock_api.state
 from mock_api import Account, Fault, MockAPI, Options, Row
-from reliability.runs import START, choices, row
-from scripts.probe.__main__ import run
-from scripts.probe.asker import Asker
+from reliability.probes import probe
+from reliability.runs import choices, row
 from scripts.probe.plan import LENGTHS
-from tap_unleash.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +29,6 @@ QUICK = settings(
     deadline=None,
     derandomize=True,
 )
-NOW = int(START.timestamp() * 1000) + 90 * 86_400_000
 
 CHOICES = (
     *("bounds", "round_bounds", "order", "total", "empty_form", "past_end"),
@@ -56,42 +51,6 @@ FAULTS = (
 
 Errors such as 404, 422 and 504 are not among them: at random, they look like a rejection.
 """
-
-
-class Clock:
-    """A clock that only waiting advances."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def probe(api: MockAPI, *, end: int = NOW, device: str | None = None) -> Report:
-    """Probe a mock API, whose rate limit has the same clock."""
-    clock = Clock()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mock_api.state, "time", Time(clock))
-        ask = Asker(api.url, "mock", clock=clock, sleep=clock.sleep)
-        made = run(ask, config(api, end), device)
-    assert len(made["requests"]) == len(api.requests) <= 60
-    assert api.max_in_flight == 1
-    return made
-
-
-@dataclass(frozen=True)
-class Time:
-    monotonic: Clock
-
-
-def config(api: MockAPI, end: int) -> Config:
-    texts = {"api_key": "mock", "api_url": api.url, "response_format": "tableau"}
-    numbers = {"lookback_minutes": 0, "concurrency": 1, "request_timeout": 1}
-    return Config.parse({**texts, **numbers}, now=end)
 
 
 def findings(made: Report) -> dict[str, Any]:
