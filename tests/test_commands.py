@@ -243,6 +243,17 @@ def test_tap_reads_the_mock_api_of_the_page(servers: Servers, tmp_path: Path) ->
     assert records(tmp_path / "detections.jsonl") == len(servers.api.truth())
 
 
+def test_the_probe_of_the_page_writes_a_report(
+    servers: Servers, tmp_path: Path
+) -> None:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    servers.paste(tmp_path, *blocks("docs/guides/probe.md"))
+    report = json.loads((tmp_path / "build" / "probe" / "report.json").read_text())
+    assert report["answers"]["version_form"]["finding"] == "braces"
+    assert report["ended_early"] is None
+
+
 def test_every_command_is_run() -> None:
     source = Path(__file__).read_text()
     for page in TEXTS:
