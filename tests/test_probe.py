@@ -10,14 +10,16 @@ import sys
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from reliability.probes import Clock, probe
+from reliability.runs import row
 from reliability.servers import server
 
 from demo.pipeline import ROOT
-from mock_api import Account, Fault, MockAPI
+from mock_api import Account, Fault, MockAPI, Row
 from scripts.probe import asker
 from scripts.probe.asker import Asker, Stopped
 from scripts.probe.exchange import Range
@@ -150,6 +152,7 @@ def test_the_example_is_a_report_of_the_mock_api() -> None:
 
 
 CANARY = "canary"
+INSTANT = 1_714_521_600_000_000
 
 
 class Singing(BaseHTTPRequestHandler):
@@ -226,6 +229,37 @@ def test_no_data_of_the_account_are_in_the_reports(tmp_path: Path) -> None:
         assert CANARY not in text.lower()
         assert "424242" not in text
         assert "2024-05-01" not in text
+
+
+STRANGE: list[Any] = [
+    *(
+        "soon",
+        "",
+        None,
+        17,
+        [],
+        {},
+        "9999-99-99T00:00:00Z",
+        "0001-01-01T00:00:00+23:00",
+    ),
+    msgspec.Raw(b'"2024-05-01T00:00:00.123456789123Z"'),
+    *(msgspec.Raw(b"1e999"), msgspec.Raw(b'"\\ud800"'), msgspec.Raw(b"NaN")),
+]
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=repr)
+@pytest.mark.parametrize("column", ["timestamp", "count", "class_name", CANARY])
+@pytest.mark.parametrize("fault", ["string_total", "other_shape"])
+def test_strange_values_are_described(value: object, column: str, fault: str) -> None:
+    rows = [
+        Row(row("W1", n, **({column: value} if n == 7 else {})), INSTANT + n)
+        for n in range(9)
+    ]
+    fault_of_pages = Fault.parse(f"kind={fault},where=/W1/,start=9")
+    with MockAPI(Account({"W1": rows}), page_size=4, faults=[fault_of_pages]) as api:
+        text = json.dumps(probe(api))
+    assert "soon" not in text
+    assert CANARY not in text
 
 
 def test_there_are_60_requests_per_minute_at_most() -> None:

@@ -89,19 +89,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def run(ask: Asker, config: Config, device: str | None) -> report.Report:
-    """Probe an API.
-
-    Args:
-        ask: Sends and records requests.
-        config: The settings.
-        device: The device to examine; by default, one is chosen.
-
-    Returns:
-        The report.
-
-    Raises:
-        ProbeError: If the API does not even return its version.
-    """
+    """Probe an API."""
     ended = ""
     try:
         version = ask.get("version", "version")
@@ -159,12 +147,7 @@ def main() -> None:
 
 
 def write(made: report.Report, folder: Path) -> None:
-    """Write both forms of a report.
-
-    Args:
-        made: The report.
-        folder: The folder.
-    """
+    """Write both forms of a report."""
     text = json.dumps(made, indent=2, ensure_ascii=False)
     (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
     (folder / "report.md").write_text(report.markdown(made), encoding="utf-8")

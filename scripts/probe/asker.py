@@ -77,17 +77,7 @@ class Asker:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare the connection; nothing is sent.
-
-        Args:
-            api_url: Base URL without a trailing slash.
-            api_key: The credential.
-            budget: Most requests.
-            interval: Least seconds between the starts of two requests.
-            timeout: Most seconds for a complete response.
-            clock: A monotonic clock.
-            sleep: Waits for some seconds.
-        """
+        """Prepare the connection; nothing is sent."""
         self.log = Log()
         self.reason = ""
         self._url = f"{api_url}/analytics"
@@ -105,36 +95,13 @@ class Asker:
         self._session.verify = os.environ.get("SSL_CERT_FILE") or True
 
     def get(self, purpose: str, *path: str, right_key: bool = True) -> Exchange:
-        """Request a list or the version.
-
-        Args:
-            purpose: The question that the request belongs to.
-            path: The segments of the path after ``/analytics``.
-            right_key: Whether to send the credential, or a wrong one.
-
-        Returns:
-            The exchange.
-
-        Raises:
-            Stopped: If the request cannot be sent or answered.
-        """
+        """Request a list or the version."""
         token = self._key.startswith(TOKEN_PREFIX)
         wrong = f"{TOKEN_PREFIX}{WRONG_KEY}" if token else WRONG_KEY
         return self._ask(purpose, path, None, self._key if right_key else wrong)
 
     def rows(self, purpose: str, asked: Range) -> Exchange:
-        """Request a page of a device's rows.
-
-        Args:
-            purpose: The question that the request belongs to.
-            asked: The page.
-
-        Returns:
-            The exchange.
-
-        Raises:
-            Stopped: If the request cannot be sent or answered.
-        """
+        """Request a page of a device's rows."""
         return self._ask(purpose, asked.path, asked, self._key)
 
     def _ask(

@@ -28,7 +28,7 @@ MAX_ANCHORS = 10
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One reading of the bounds, named as the options of the mock API are."""
+    """One combination of bounds and rounding, named as the options of the mock API."""
 
     bounds: str
     round_bounds: str
@@ -57,15 +57,7 @@ HYPOTHESES = [
 
 
 def complete(exchange: Exchange, log: Log) -> bool:
-    """Return whether a response holds all rows of its range.
-
-    Args:
-        exchange: The request of a first page.
-        log: All exchanges, which show how many rows a page can hold.
-
-    Returns:
-        Whether it does, as far as the responses prove it.
-    """
+    """Return whether a response holds all rows of its range."""
     page = exchange.page
     if page is None or not exchange.asked or exchange.asked.page != 1:
         return False
@@ -76,18 +68,7 @@ def complete(exchange: Exchange, log: Log) -> bool:
 
 
 def remaining(log: Log, *, ahead: bool = False) -> list[Hypothesis]:
-    """Return the hypotheses that no response refutes.
-
-    Only rows are evidence that are known to exist at the time of a request: they were seen
-    before or then, and then or later.
-
-    Args:
-        log: The exchanges.
-        ahead: Whether the first page will be read once more, so that its rows are seen later.
-
-    Returns:
-        The hypotheses; none if nothing explains the responses.
-    """
+    """Return the hypotheses that no response refutes."""
     seen = _seen(log, ahead=ahead)
     left = HYPOTHESES
     for exchange, asked, page in _evidence(log):
@@ -139,14 +120,7 @@ def _seen(log: Log, *, ahead: bool) -> dict[int, tuple[int, int]]:
 
 
 def next_query(log: Log) -> tuple[int, int] | None:
-    """Choose the range whose response refutes most hypotheses.
-
-    Args:
-        log: The exchanges so far.
-
-    Returns:
-        Its bounds in epoch milliseconds; `None` if no range can refute one.
-    """
+    """Choose the range whose response refutes most hypotheses."""
     found = log.first()
     left = remaining(log, ahead=True)
     if not found or len(left) < 2 or not found[2].instants:  # noqa: PLR2004

@@ -39,7 +39,8 @@ class Page:
 
     Attributes:
         form: ``object`` or ``bare-array``.
-        total: Number of pages of the range; ``missing`` if the response has none.
+        total: Number of pages of the range; ``missing`` if the response has none. Texts
+            are of the server and not for the report.
         keys: The columns of a size-optimized page, if it names them.
         rows: The rows as objects.
         instants: Microseconds since 1970, one per row; empty if one cannot be read.
@@ -139,6 +140,8 @@ def _page(content: Any) -> Page | None:  # noqa: ANN401 - any JSON
         data = [dict(zip(keys, row, strict=True)) for row in data]
     elif keys is not None or not all(isinstance(row, dict) for row in data):
         return None
+    if not isinstance(total, int | str | None):
+        total = "another type"
     form = "object" if isinstance(content, dict) else "bare-array"
     return Page(form, total, keys and tuple(keys), data, _instants(data))
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from scripts.probe.exchange import OK
-from scripts.probe.questions import Found, Unknown, content, question, response
+from scripts.probe.questions import Found, content, question, response
 from scripts.probe.questions import rejection as name_rejection
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def version_form(log: Log) -> Found:
 def _forms(log: Log, purpose: str) -> Found:
     exchange, listed = content(log, purpose)
     if not isinstance(listed, list):
-        msg = "the response is not a list"
-        raise Unknown(msg, exchange)
+        return Found(None, "the response is not a list", [exchange])
     forms = Counter(
         next((f for f, p in FORMS.items() if re.fullmatch(p, str(one))), "another form")
         for one in listed
@@ -58,7 +57,8 @@ def _forms(log: Log, purpose: str) -> Found:
 
 
 @question(
-    "How many devices are listed, and in which form?", "Each costs at least a request."
+    "How many devices are listed, and in which form?",
+    "Each takes at least one request.",
 )
 def devices(log: Log) -> Found:
     """Describe the list of devices."""
@@ -78,8 +78,7 @@ def session_form(log: Log) -> Found:
     """Compare the types in the list."""
     exchange, listed = content(log, "sessions")
     if not isinstance(listed, list) or not listed:
-        msg = "no session is listed"
-        raise Unknown(msg, exchange)
+        return Found(None, "no session is listed", [exchange])
     names = {"str": "string", "int": "number"}
     kinds = {names.get(type(one).__name__, "another type") for one in listed}
     finding = kinds.pop() if len(kinds) == 1 else "mixed"
@@ -124,8 +123,7 @@ def device_without_rows(log: Log) -> Found:
     """Return the status, or ``empty``, of a listed device whose range has no rows."""
     found = [e for e in log.of("scan") if e.empty or e.status in {403, 404}]
     if not found:
-        msg = "all devices that were tried have rows"
-        raise Unknown(msg, *log.of("scan"))
+        return Found(None, "all devices that were tried have rows", [*log.of("scan")])
     return Found(name_rejection(found[0]), "a listed device returned no rows", found)
 
 
@@ -140,8 +138,7 @@ def error_body(log: Log) -> Found:
     """Describe the bodies of errors, without their texts."""
     errors = [e for e in log if e.status is not None and e.status != OK]
     if not errors:
-        msg = "no request was rejected"
-        raise Unknown(msg)
+        return Found(None, "no request was rejected", [])
     forms = sorted({_error_form(exchange) for exchange in errors})
     return Found(" and ".join(forms), "bodies of all errors", errors)
 

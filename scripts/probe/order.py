@@ -38,7 +38,7 @@ NAMES = {
 """The values of the option `order` of the mock API, and one that it does not have."""
 
 
-class Reading(NamedTuple):
+class Comparison(NamedTuple):
     """The order of rows, as far as it was found out.
 
     Attributes:
@@ -52,38 +52,35 @@ class Reading(NamedTuple):
     exchanges: list[Exchange]
 
 
-def read(log: Log) -> Reading:
-    """Find out the order of the rows of a range.
-
-    Args:
-        log: The exchanges.
-
-    Returns:
-        The order.
-    """
+def read(log: Log) -> Comparison:
+    """Find out the order of the rows of a range."""
     pages = _pages(log)
     compared = [exchange for exchange, _, _ in pages]
+    if not all(page.instants for _, _, page in log.pages(*PURPOSES)):
+        return Comparison(None, "a timestamp cannot be read", compared)
     direction = _direction([page for _, _, page in pages])
     if direction is None:
-        return Reading(None, "too few timestamps differ to see an order", compared)
+        return Comparison(None, "too few timestamps differ to see an order", compared)
     first, second = log.first(), log.second()
     if first and second and direction != "none":
         ends, begins = first[2].instants[-1], second[2].instants[0]
         if (ends > begins) if direction == "ascending" else (ends < begins):
-            return Reading(None, "each page is sorted, but not the pages", compared)
+            return Comparison(None, "each page is sorted, but not the pages", compared)
     same, odds_same = _compare(pages, direction, same_url=True)
     other, odds_other = _compare(pages, direction, same_url=False)
     if not same:
         stability, why = "per request", "the same URL returned another order"
     elif odds_same < CHANCE:
-        return Reading(None, "too few rows to compare two responses of a URL", compared)
+        return Comparison(
+            None, "too few rows to compare two responses of a URL", compared
+        )
     elif not other:
         stability, why = "per URL", "two URLs ordered the same rows differently"
     elif odds_other < CHANCE:
-        return Reading(None, "too few rows to compare two URLs", compared)
+        return Comparison(None, "too few rows to compare two URLs", compared)
     else:
         stability, why = "stable", "all responses ordered the same rows equally"
-    return Reading(NAMES[direction, stability], why, compared)
+    return Comparison(NAMES[direction, stability], why, compared)
 
 
 def _pages(log: Log) -> list[tuple[Exchange, Range, Page]]:
@@ -122,11 +119,7 @@ def _odds(values: Sequence[object]) -> float:
 def _compare(
     pages: list[tuple[Exchange, Range, Page]], direction: str, *, same_url: bool
 ) -> tuple[bool, float]:
-    """Compare the order of rows that two responses share.
-
-    Returns:
-        Whether all agree, and the logarithm of the odds against a coincidence.
-    """
+    """Compare the order of rows that two responses share."""
     shared = _unique if direction == "none" else _ties
     if direction == "none":
         # Of identical rows, a stable order has the same one first on each first page.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from scripts.probe import bounds as hypotheses
 from scripts.probe.plan import REFUSED, refused
 from scripts.probe.questions import (
     Found,
-    Unknown,
     first,
     one_of,
     page,
@@ -54,14 +52,13 @@ def same_rows(log: Log) -> Found:
     if not same and (
         not again or not again.page or again.page.count() != small.count()
     ):
-        msg = "the rows of the range changed meanwhile"
-        raise Unknown(msg, *exchanges)
+        return Found(None, "the rows of the range changed meanwhile", exchanges)
     return Found(same, f"{len(small.rows)} rows were compared", exchanges)
 
 
 def _total(one: Page) -> str:
-    if one.total is None or one.total == "missing":
-        return "missing" if one.total else "null"
+    if one.total in {None, "missing"}:
+        return str(one.total or "null")
     return "present" if type(one.total) is int else "another type"
 
 
@@ -90,10 +87,10 @@ def total(log: Log) -> Found:
 def empty_total(log: Log) -> Found:
     """Compare the ranges without rows."""
     if total(log).finding != "present":
-        msg = "pages with rows have no total either"
-        raise Unknown(msg)
+        return Found(None, "pages with rows have no total either", [])
     empty = [e for e in log.of("empty", "scan") if e.empty]
-    totals = (json.dumps(e.page.total).strip('"') for e in empty if e.page)
+    forms = [(_total(e.page), str(e.page.total)) for e in empty if e.page]
+    totals = (number if form == "present" else form for form, number in forms)
     return Found(one_of(totals, empty), "all ranges without rows agree", empty)
 
 
@@ -119,16 +116,18 @@ def page_size(log: Log) -> Found:
     second = log.second()
     several = isinstance(one.total, int) and one.total > 1
     if not several and not second:
-        msg = f"no range with several pages was found; one page holds {len(one.rows)} rows"
-        raise Unknown(msg, exchange)
+        return Found(
+            None,
+            f"no range with several pages was found; one page holds {len(one.rows)} rows",
+            [exchange],
+        )
     full = [(exchange, one)]
     if second and isinstance(one.total, int) and one.total > 2:  # noqa: PLR2004
         full.append((second[0], second[2]))
     sizes = {len(p.rows) for _, p in full}
     exchanges = [e for e, _ in full]
     if len(sizes) > 1:
-        msg = "full pages hold different numbers of rows"
-        raise Unknown(msg, *exchanges)
+        return Found(None, "full pages hold different numbers of rows", exchanges)
     return Found(sizes.pop(), "pages that another page follows", exchanges)
 
 
@@ -142,12 +141,12 @@ def past_end(log: Log) -> Found:
     """Look at page 2 of a range that fits one page."""
     exchange, (_, small) = response(log, "past-end"), page(log, "small")
     if not small.rows:
-        msg = "no range with rows fits one page"
-        raise Unknown(msg, exchange)
+        return Found(None, "no range with rows fits one page", [exchange])
     if exchange.page and exchange.page.rows:
         if exchange.page.count() != small.count():
-            msg = "page 2 of a range of one page has other rows"
-            raise Unknown(msg, exchange)
+            return Found(
+                None, "page 2 of a range of one page has other rows", [exchange]
+            )
         return Found("repeat", "page 2 repeats page 1", [exchange])
     return Found(rejection(exchange), "page 2 of a range of one page", [exchange])
 
@@ -167,12 +166,16 @@ def _bounds(log: Log, name: str) -> Found:
     left = hypotheses.remaining(log)
     exchanges = log.of("bounds")
     if not left:
-        msg = "no combination of bounds and rounding explains all responses"
-        raise Unknown(msg, *exchanges)
+        return Found(
+            None,
+            "no combination of bounds and rounding explains all responses",
+            exchanges,
+        )
     values = sorted({str(vars(hypothesis)[name]) for hypothesis in left})
     if len(values) > 1:
-        msg = f"the rows do not distinguish {', '.join(values)}"
-        raise Unknown(msg, *exchanges)
+        return Found(
+            None, f"the rows do not distinguish {', '.join(values)}", exchanges
+        )
     why = f"of {len(hypotheses.HYPOTHESES)} combinations of bounds and rounding, the "
     return Found(values[0], f"{why}responses refute all others", exchanges)
 
@@ -225,7 +228,7 @@ def _lengths(log: Log) -> tuple[dict[int, Exchange], dict[int, Exchange]]:
 @question(
     "What is the longest range in seconds?",
     {
-        "none": "The tap needs no splitting.",
+        "none": "The length of a range needs no splitting.",
         "": "The tap finds it by splitting ranges.",
     },
 )
@@ -238,11 +241,17 @@ def max_range_seconds(log: Log) -> Found:
         return Found("none", "the range from 2001 to the end is answered", whole)
     longest, shortest = max(answered, default=0), min(too_long, default=None)
     if shortest is None:
-        why = f"no range without rows was refused, up to {longest // 1000} s"
-        raise Unknown(why, *exchanges)
+        return Found(
+            None,
+            f"no range without rows was refused, up to {longest // 1000} s",
+            exchanges,
+        )
     if shortest != longest + 1:
-        why = f"it is between {longest // 1000} and {shortest // 1000} s"
-        raise Unknown(why, *exchanges)
+        return Found(
+            None,
+            f"it is between {longest // 1000} and {shortest // 1000} s",
+            exchanges,
+        )
     why = f"{longest // 1000} s are answered, and one millisecond more is refused"
     return Found(longest // 1000, why, exchanges)
 
@@ -257,8 +266,7 @@ def max_range_seconds(log: Log) -> Found:
 def too_large(log: Log) -> Found:
     """Return the status."""
     if max_range_seconds(log).finding == "none":
-        msg = "no range was refused"
-        raise Unknown(msg)
+        return Found(None, "no range was refused", [])
     exchanges = [*_lengths(log)[1].values()]
     statuses = [str(e.status or e.failure) for e in exchanges]
     return Found(one_of(statuses, exchanges), "ranges that were too long", exchanges)

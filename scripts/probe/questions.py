@@ -86,17 +86,7 @@ QUESTIONS: list[Question] = []
 def question(
     text: str, meaning: str | Mapping[str, str], **flags: bool
 ) -> Callable[[Find], Find]:
-    """Register the function that answers a question; its name is the key.
-
-    Args:
-        text: The question.
-        meaning: The meaning of the answer for the tap; by finding, with an empty one for
-            all others, if it depends on it.
-        flags: The other attributes of `Question`.
-
-    Returns:
-        The decorator.
-    """
+    """Register the function that answers a question; its name is the key."""
 
     def register(find: Find) -> Find:
         QUESTIONS.append(Question(find.__name__, text, meaning, find, **flags))
@@ -106,14 +96,7 @@ def question(
 
 
 def answers(log: Log) -> list[Answer]:
-    """Answer all questions.
-
-    Args:
-        log: The exchanges.
-
-    Returns:
-        The answers, in the order of the questions.
-    """
+    """Answer all questions."""
     found = [_answer(one, log) for one in QUESTIONS]
     if any(one.question.key == "changes" and one.finding for one in found):
         why = "rows changed during the probe"
@@ -134,18 +117,7 @@ def _answer(one: Question, log: Log) -> Answer:
 
 
 def response(log: Log, purpose: str) -> Exchange:
-    """Return the response to the last request of a purpose.
-
-    Args:
-        log: The exchanges.
-        purpose: The purpose.
-
-    Returns:
-        The exchange.
-
-    Raises:
-        Unknown: If there is none, or only a transient error.
-    """
+    """Return the response to the last request of a purpose."""
     exchange = log.last(purpose)
     if exchange is None:
         msg = "it was not asked"
@@ -157,18 +129,7 @@ def response(log: Log, purpose: str) -> Exchange:
 
 
 def content(log: Log, purpose: str) -> tuple[Exchange, object]:
-    """Return the JSON of a successful response.
-
-    Args:
-        log: The exchanges.
-        purpose: The purpose.
-
-    Returns:
-        The exchange and the JSON.
-
-    Raises:
-        Unknown: If there is none.
-    """
+    """Return the JSON of a successful response."""
     exchange = response(log, purpose)
     if exchange.status != OK:
         msg = f"the request failed ({exchange.outcome})"
@@ -177,17 +138,7 @@ def content(log: Log, purpose: str) -> tuple[Exchange, object]:
 
 
 def first(log: Log) -> tuple[Exchange, Range, Page]:
-    """Return the first page of the range that is examined.
-
-    Args:
-        log: The exchanges.
-
-    Returns:
-        The exchange, its range and its rows.
-
-    Raises:
-        Unknown: If no rows were found.
-    """
+    """Return the first page of the range that is examined."""
     found = log.first()
     if found is None:
         msg = "no rows were found"
@@ -196,18 +147,7 @@ def first(log: Log) -> tuple[Exchange, Range, Page]:
 
 
 def page(log: Log, purpose: str) -> tuple[Exchange, Page]:
-    """Return the page of a successful response.
-
-    Args:
-        log: The exchanges.
-        purpose: The purpose.
-
-    Returns:
-        The exchange and the page.
-
-    Raises:
-        Unknown: If there is none.
-    """
+    """Return the page of a successful response."""
     exchange = response(log, purpose)
     if exchange.page is None:
         msg = f"the response is not a page ({exchange.outcome})"
@@ -216,17 +156,7 @@ def page(log: Log, purpose: str) -> tuple[Exchange, Page]:
 
 
 def rejection(exchange: Exchange) -> str:
-    """Return ``empty`` for a page without rows, or the status of an error.
-
-    Args:
-        exchange: A request that cannot return rows.
-
-    Returns:
-        The name.
-
-    Raises:
-        Unknown: If it has rows, or is no page.
-    """
+    """Return ``empty`` for a page without rows, or the status of an error."""
     if exchange.empty:
         return "empty"
     if exchange.status in REJECTED:
@@ -237,18 +167,7 @@ def rejection(exchange: Exchange) -> str:
 
 
 def one_of(values: Iterable[str], exchanges: Iterable[Exchange]) -> str:
-    """Return the value that all responses agree on.
-
-    Args:
-        values: The value of each response.
-        exchanges: The exchanges.
-
-    Returns:
-        The value.
-
-    Raises:
-        Unknown: If there are several, or none.
-    """
+    """Return the value that all responses agree on."""
     distinct = sorted(set(values))
     if len(distinct) != 1:
         several = f"the responses differ: {', '.join(distinct)}"

@@ -32,16 +32,7 @@ SOURCES = {
 
 
 def make(log: Log, *, loopback: bool, ended: str) -> Report:
-    """Make the report.
-
-    Args:
-        log: The exchanges.
-        loopback: Whether the server is on this machine.
-        ended: The reason why the probe ended early; empty if it did not.
-
-    Returns:
-        The JSON, without IDs, names or values of the account.
-    """
+    """Make the report."""
     labels: dict[str, str] = {}
     return {
         "report": "tap-unleash probe",
@@ -98,14 +89,7 @@ def _length(since: int, until: int) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Write a report for people.
-
-    Args:
-        report: The report.
-
-    Returns:
-        Markdown.
-    """
+    """Write a report for people."""
     lines = [
         "# Report of `make probe`",
         "",

@@ -71,15 +71,13 @@ def ties_across_pages(log: Log) -> Found:
     """Read the timestamp alone at which page 1 ends and page 2 starts."""
     (exchange, _, one), second = first(log), log.second()
     if second is None or not log.of("boundary"):
-        msg = "no timestamp is known to be on two pages"
-        raise Unknown(msg)
+        return Found(None, "no timestamp is known to be on two pages", [])
     boundary, alone = page(log, "boundary")
     exchanges = [exchange, second[0], boundary]
     groups = one.groups(), second[2].groups(), alone.groups()
     instant = one.instants[-1]
     if not complete(boundary, log) or len(groups[1]) == 1:
-        msg = "the rows of the timestamp exceed a page"
-        raise Unknown(msg, *exchanges)
+        return Found(None, "the rows of the timestamp exceed a page", exchanges)
     paged = Counter(groups[0][instant] + groups[1].get(instant, []))
     same = paged == Counter(groups[2].get(instant, []))
     return Found(same, "rows of one timestamp on pages 1 and 2, and alone", exchanges)
@@ -115,8 +113,9 @@ def changes(log: Log) -> Found:
     if small.count() != again.count() or len(one.rows) != len(closing.rows):
         return Found(True, "not the same rows before and after", exchanges)  # noqa: FBT003
     if one.count() != closing.count():
-        msg = "a small range did not change, but the first page did"
-        raise Unknown(msg, *exchanges)
+        return Found(
+            None, "a small range did not change, but the first page did", exchanges
+        )
     return Found(False, "the same rows before and after", exchanges)  # noqa: FBT003
 
 
@@ -132,8 +131,9 @@ def timestamps(log: Log) -> Found:
     units = {"1 s": 1_000_000, "1 ms": 1000, "1 µs or less": 1}
     name = next(n for n, u in units.items() if all(i % u == 0 for i in instants))
     if len(instants) < ENOUGH_TIMESTAMPS:
-        msg = f"only {len(instants)} timestamps could be compared"
-        raise Unknown(msg, *exchanges)
+        return Found(
+            None, f"only {len(instants)} timestamps could be compared", exchanges
+        )
     texts = (str(row.get("timestamp")) for _, _, p in log.pages() for row in p.rows)
     form = "documented" if all(map(DOCUMENTED.fullmatch, texts)) else "another"
     why = f"{len(instants)} different timestamps"
@@ -150,14 +150,14 @@ def newest_row(log: Log) -> Found:
     ordered = comparison.read(log).order or ""
     if one.total != 1 and not ordered.startswith("descending"):
         if not ordered.startswith(("ascending", "ties")):
-            msg = "the rows are not sorted"
-            raise Unknown(msg, exchange)
+            return Found(None, "the rows are not sorted", [exchange])
         last = log.pages("last")
         end = last[0] if last else log.second() if one.total == 2 else None  # noqa: PLR2004
         if end is None:
-            msg = "the last page is not known"
-            raise Unknown(msg, exchange)
+            return Found(None, "the last page is not known", [exchange])
         exchange, _, one = end
+    if not one.instants:
+        return Found(None, "a timestamp cannot be read", [exchange])
     seconds = asked.until / 1000 - max(one.instants) / 1_000_000
     age = next((name for n, name in AGES.items() if seconds < n), "30 days or more")
     return Found(age, "the newest row of the device", [exchange])
@@ -181,8 +181,7 @@ def key_order(log: Log) -> Found:
     exchanges = [e for e, _ in keys]
     shared = set.intersection(*(set(k) for _, k in keys)) if len(keys) > 1 else set()
     if len(shared) < ENOUGH_KEYS:
-        msg = "only one page has keys"
-        raise Unknown(msg, *exchanges)
+        return Found(None, "only one page has keys", exchanges)
     orders = {tuple(key for key in k if key in shared) for _, k in keys}
     finding = "fixed" if len(orders) == 1 else "shuffled"
     return Found(finding, f"{len(keys)} pages were compared", exchanges)
