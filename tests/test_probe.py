@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from reliability.probes import Clock, probe
+from reliability.probes import Clock, config, probe
 from reliability.runs import row
 from reliability.servers import server
 
 from demo.pipeline import ROOT
 from mock_api import Account, Fault, MockAPI, Row
 from scripts.probe import asker
+from scripts.probe.__main__ import run
 from scripts.probe.asker import Asker, Stopped
 from scripts.probe.exchange import Range
 from scripts.probe.report import markdown
@@ -296,6 +297,18 @@ def test_http_429_that_does_not_end_stops_the_probe(value: str, why: str) -> Non
         ask = Asker(api.url, "mock", clock=clock, sleep=clock.sleep)
         with pytest.raises(Stopped, match=why):
             ask.get("version", "version")
+
+
+def test_an_interrupted_probe_is_reported() -> None:
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with MockAPI() as api:
+        ask = Asker(api.url, "mock", clock=Clock(), sleep=interrupt)
+        made = run(ask, config(api), None)
+    assert made["ended_early"] == "it was interrupted"
+    assert made["answers"]["version_form"]["finding"] == "braces"
+    assert made["answers"]["devices"]["finding"] is None
 
 
 def test_a_huge_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def probe(ask: Asker, device: str | None, since: int, until: int) -> None:
         ask.rows("digits-10", Range(device, start, end))
         ask.rows("digits-19", Range(device, start * 10**9, end * 10**9))
         ask.rows("page-0", Range(device, asked.since, asked.until, 0))
-    if UNKNOWN_DEVICE not in devices:
+    if UNKNOWN_DEVICE not in {*devices, *listed}:
         ask.rows("unknown-device", Range(UNKNOWN_DEVICE, EARLIEST, EARLIEST + 1000))
     if not ask.log.of("length"):
         _find_limit(ask, device, until)
@@ -113,7 +114,8 @@ def _starts(sessions: list[str], since: int, until: int) -> list[int]:
 
     A session ID reads as the instant of the session's start, although nobody documents it.
     """
-    starts = sorted((int(s) - 1000 for s in sessions if s.isdecimal()), reverse=True)
+    instants = [int(one) for one in sessions if re.fullmatch("[1-9][0-9]{12}", one)]
+    starts = sorted((instant - 1000 for instant in instants), reverse=True)
     given = [since] if since != EARLIEST else []
     return [*given, *[start for start in starts if since <= start < until][:3]]
 
