@@ -77,7 +77,17 @@ class Asker:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare the connection; nothing is sent."""
+        """Prepare the connection; nothing is sent.
+
+        Args:
+            api_url: Base URL without a trailing slash.
+            api_key: The credential.
+            budget: Most requests.
+            interval: Least seconds between the starts of two requests.
+            timeout: Most seconds for a complete response.
+            clock: A monotonic clock.
+            sleep: Waits for some seconds.
+        """
         self.log = Log()
         self.reason = ""
         self._url = f"{api_url}/analytics"
@@ -153,7 +163,8 @@ class Asker:
             )
             late = isinstance(why, failures.Failure) and why.overload
             failure = TIME_OUT if late else LOST
-            self.reason = f"{failure} after {self._timeout:g} s" if late else str(why)
+            text = f"{failure} after {self._timeout:g} s" if late else str(why)
+            self.reason = text.rstrip(".")
             return Exchange(number, purpose, asked, None, failure=failure)
         headers = {name.lower(): value for name, value in response.headers.items()}
         if body is None:

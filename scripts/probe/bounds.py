@@ -23,8 +23,6 @@ SECOND, DAY = 1_000_000, 86_400_000_000
 MARGINS = (0, 1, -1, 500, 1000, -1000, 86_400_000)
 """Milliseconds between a row and a bound."""
 
-MAX_ANCHORS = 10
-
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -68,10 +66,18 @@ def complete(exchange: Exchange, log: Log) -> bool:
 
 
 def remaining(log: Log, *, ahead: bool = False) -> list[Hypothesis]:
-    """Return the hypotheses that no response refutes."""
+    """Return the hypotheses that no response refutes.
+
+    Only rows are evidence that are known to exist at the time of a request: they were seen
+    before or then, and then or later.
+
+    Args:
+        log: The exchanges.
+        ahead: Whether to assume that the rows of the first page will be seen again.
+    """
     seen = _seen(log, ahead=ahead)
     left = HYPOTHESES
-    for exchange, asked, page in _evidence(log):
+    for exchange, asked, page in evidence(log):
         number = exchange.number
         instants = sorted(at for at, (a, b) in seen.items() if a <= number <= b)
         got = set(page.instants)
@@ -85,7 +91,7 @@ def remaining(log: Log, *, ahead: bool = False) -> list[Hypothesis]:
     return left
 
 
-def _evidence(log: Log) -> Iterator[tuple[Exchange, Range, Page]]:
+def evidence(log: Log) -> Iterator[tuple[Exchange, Range, Page]]:
     """Yield the exchanges that show which rows a range returns."""
     for exchange, asked, page in _pages(log):
         if (
@@ -155,13 +161,9 @@ def _queries(instants: Sequence[int]) -> Iterator[tuple[int, int]]:
     close = sorted(pairwise(instants), key=lambda pair: pair[1] - pair[0])
     middle = len(instants) // 2
     anchors = [*nights[:2], *(one for pair in close[:3] for one in pair)]
-    anchors += [*instants[middle : middle + 2], instants[0], instants[-1]]
+    anchors += instants[middle : middle + 2]
     points = sorted(
-        {
-            instant // 1000 + margin
-            for instant in dict.fromkeys(anchors[:MAX_ANCHORS])
-            for margin in MARGINS
-        }
+        {instant // 1000 + margin for instant in anchors for margin in MARGINS}
     )
     for since, until in product(points, points):
         if since <= until <= since + 2 * DAY // 1000:

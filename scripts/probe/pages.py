@@ -164,7 +164,7 @@ def page_0(log: Log) -> Found:
 def _bounds(log: Log, name: str) -> Found:
     first(log)
     left = hypotheses.remaining(log)
-    exchanges = log.of("bounds")
+    exchanges = [exchange for exchange, _, _ in hypotheses.evidence(log)]
     if not left:
         return Found(
             None,

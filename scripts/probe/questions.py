@@ -48,7 +48,8 @@ class Question:
         key: Name in the JSON report; an option of the mock API of that name takes the
             finding as its value.
         text: The question.
-        meaning: The meaning of the answer for the tap; by finding, if it depends on it.
+        meaning: The meaning of the answer for the tap. If it depends on the finding, by
+            finding, with an empty one for all others.
         find: Answers the question.
         timing: Whether the answer differs each time.
         compares: Whether the answer is wrong if rows change meanwhile.
