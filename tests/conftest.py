@@ -13,3 +13,9 @@ def _no_settings_from_outside() -> None:
             ("MELTANO_", "PG", "SINGER_SDK_", "TAP_UNLEASH_", "TARGET_")
         ):
             del os.environ[name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    # Tests wait about half of their time, mostly for retries.
+    return 2 * (os.cpu_count() or 1)
