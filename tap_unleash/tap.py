@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
 
+    from singer_sdk.authenticators import APIAuthenticatorBase
+
 TOKEN_PREFIX = "ul_pat_"  # noqa: S105
 """Prefix of personal access tokens, according to the vendor."""
 
@@ -127,6 +129,20 @@ class _Command(SingerCommand):
         except UnleashError as error:
             click.echo(f"tap-unleash: {error}", err=True)
             sys.exit(1)
+
+
+def authenticator(key: str) -> APIAuthenticatorBase:
+    """Choose how requests are authenticated.
+
+    Args:
+        key: A personal access token, or a legacy API key.
+
+    Returns:
+        The authenticator, which adds the header to a request.
+    """
+    if key.startswith(TOKEN_PREFIX):
+        return BearerTokenAuthenticator(token=key)
+    return APIKeyAuthenticator(key="x-api-key", value=key, location="header")
 
 
 class TapUnleash(Tap):
@@ -263,12 +279,6 @@ class TapUnleash(Tap):
     @cached_property
     def client(self) -> UnleashClient:
         """The client that all streams share, and with it the rate limit."""
-        key = self.settings.api_key
-        auth = (
-            BearerTokenAuthenticator(token=key)
-            if key.startswith(TOKEN_PREFIX)
-            else APIKeyAuthenticator(key="x-api-key", value=key, location="header")
-        )
         unknown: set[str] = set()
 
         def on_unknown_field(name: str) -> None:
@@ -280,7 +290,7 @@ class TapUnleash(Tap):
                 )
 
         return UnleashClient(
-            auth,
+            authenticator(self.settings.api_key),
             self.settings.api_url,
             user_agent=f"{self.name}/{self.plugin_version}",
             request_timeout=self.settings.request_timeout,
@@ -394,7 +404,9 @@ class TapUnleash(Tap):
             # The SDK reports no success, and has no hook at the end of a test.
             tap = cls(config=config.config, parse_env_config=config.parse_env)
             # A credential that is not valid for flight logs can be valid for the others.
-            tested = (s for s in tap.streams.values() if s.name != "flight_logs")
+            tested = (
+                s for s in tap.streams.values() if s.name != streams.FlightLogs.name
+            )
             tap.run_sync_dry_run(streams=list(tested))
             tap.logger.info(
                 "The connection works. Devices in the account: %d; sessions: %d",

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,7 +11,15 @@ from urllib3.exceptions import HTTPError
 
 from scripts.probe.exchange import Exchange, Log, Range
 from tap_unleash.api import failures
-from tap_unleash.tap import TOKEN_PREFIX
+from tap_unleash.api.client import (
+    CONNECT_TIMEOUT,
+    MAX_BODY,
+    environment_settings,
+    read_body,
+)
+from tap_unleash.api.errors import FatalError
+from tap_unleash.api.failures import MAX_RETRY_AFTER
+from tap_unleash.tap import TOKEN_PREFIX, authenticator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,17 +33,8 @@ INTERVAL = 1.0
 TIMEOUT = 40.0
 """Most seconds for a complete response; AWS API Gateway itself gives up after 29."""
 
-CONNECT_TIMEOUT = 5.0
-"""Most seconds to wait for a connection."""
-
-MAX_BODY = 64 * 1024 * 1024
-"""Most bytes of a decoded body."""
-
 DEFAULT_WAIT = 30.0
 """Seconds to wait after HTTP 429 without a valid ``Retry-After``."""
-
-MAX_WAIT = 120.0
-"""Longest ``Retry-After`` in seconds that is waited for."""
 
 ATTEMPTS = 3
 """Attempts of a request that gets HTTP 429, and lost responses in a row that end the probe."""
@@ -100,9 +95,8 @@ class Asker:
         self._next = clock()
         self._lost = 0
         self._session = requests.Session()
-        # Plain HTTP is for loopback addresses only, which no proxy can reach.
-        self._session.trust_env = not api_url.startswith("http:")
-        self._session.verify = os.environ.get("SSL_CERT_FILE") or True
+        self._session.trust_env = False  # it is read here, as the tap reads it
+        self._session.proxies, self._session.verify = environment_settings(self._url)
 
     def get(self, purpose: str, *path: str, right_key: bool = True) -> Exchange:
         """Request a list or the version."""
@@ -143,20 +137,20 @@ class Asker:
             raise Stopped(msg)
         if (early := self._next - self._clock()) > 0:
             self._sleep(early)
-        started = self._clock()
+        started, deadline = self._clock(), time.monotonic() + self._timeout
         self._next = started + self._interval
         number = len(self.log) + 1
         try:
             # A redirect is recorded, not followed: the credential would be sent along.
             with self._session.get(
                 "/".join([self._url, *(quote(part, safe="") for part in path)]),
-                auth=_Credential(key),
+                auth=authenticator(key),
                 stream=True,
                 timeout=(min(CONNECT_TIMEOUT, self._timeout), self._timeout),
                 allow_redirects=False,
             ) as response:
                 first_byte = self._clock() - started
-                body = self._read(response, started + self._timeout)
+                body = read_body(response, deadline)
         except (OSError, HTTPError) as error:
             why = failures.no_response(
                 error, self._url, self._timeout, reached=bool(self.log)
@@ -166,57 +160,20 @@ class Asker:
             text = f"{failure} after {self._timeout:g} s" if late else str(why)
             self.reason = text.rstrip(".")
             return Exchange(number, purpose, asked, None, failure=failure)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        if body is None:
+        except FatalError:
             self.reason = TOO_LARGE
-            return Exchange(number, purpose, asked, None, headers, failure=TOO_LARGE)
+            return Exchange(number, purpose, asked, None, failure=TOO_LARGE)
+        headers = {name.lower(): value for name, value in response.headers.items()}
         return Exchange(
             number, purpose, asked, response.status_code, headers, body, first_byte
         )
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes | None:
-        """Read a body in pieces, so that a slow one cannot exceed the time-out."""
-        pieces, length = [], 0
-        while piece := response.raw.read1(MAX_BODY >> 6, decode_content=True):
-            pieces.append(piece)
-            length += len(piece)
-            if length > MAX_BODY:
-                return None
-            left = deadline - self._clock()
-            if left <= 0:
-                raise requests.ReadTimeout
-            connection = response.raw.connection
-            if connection is not None and connection.sock is not None:
-                connection.sock.settimeout(left)
-        return b"".join(pieces)
-
-
-class _Credential(requests.auth.AuthBase):
-    """Adds the credential; given as `auth`, it is preferred to the one in ~/.netrc."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key.startswith(TOKEN_PREFIX):
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        else:
-            request.headers["x-api-key"] = self._key
-        return request
-
 
 def _wait(exchange: Exchange) -> float:
     """Return the seconds that the API asks to wait."""
-    value = exchange.headers.get("retry-after", "").strip()
-    seconds = DEFAULT_WAIT
-    if value.isdecimal() and len(value) < 10:  # noqa: PLR2004 - centuries
-        seconds = float(value)
-    else:
-        with suppress(TypeError, ValueError, OverflowError):
-            until = parsedate_to_datetime(value)
-            until = until.replace(tzinfo=until.tzinfo or timezone.utc)
-            seconds = (until - datetime.now(timezone.utc)).total_seconds()
-    if seconds > MAX_WAIT:
-        msg = f"HTTP 429 with a Retry-After of more than {MAX_WAIT:.0f} seconds"
+    wait = failures.parse_retry_after(exchange.headers.get("retry-after", ""))
+    seconds = DEFAULT_WAIT if wait is None else wait.total_seconds()
+    if seconds > MAX_RETRY_AFTER:
+        msg = f"HTTP 429 with a Retry-After of more than {MAX_RETRY_AFTER:.0f} seconds"
         raise Stopped(msg)
-    return max(seconds, 0.0)
+    return seconds

@@ -27,7 +27,7 @@ from tap_unleash.api.request_queue import RequestQueue
 from tap_unleash.api.timestamps import format_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
     from tap_unleash.api.page import Page
     from tap_unleash.api.rate_limiter import Pause
@@ -68,6 +68,61 @@ _VERSION = re.compile(
 _ids = msgspec.json.Decoder(list[str | int])
 
 
+def environment_settings(url: str) -> tuple[MutableMapping[str, str], bool | str]:
+    """Read proxies and certificates from environment variables.
+
+    Args:
+        url: Base URL of the API. Plain HTTP never goes through a proxy.
+
+    Returns:
+        The proxies by scheme, and the file or folder of trusted certificates, or whether
+        certificates are verified.
+    """
+    environment = requests.Session().merge_environment_settings(
+        url, {}, None, None, None
+    )
+    proxies = {} if url.startswith("http:") else environment["proxies"]
+    # As curl and httpx do; requests reads the older variables only.
+    bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    verify = environment["verify"]
+    return proxies, bundle or True if verify in {None, True} else verify
+
+
+def read_body(response: requests.Response, deadline: float) -> bytes:
+    """Read a body in pieces, so that a slow one cannot exceed the time-out.
+
+    Args:
+        response: The response, of which only the headers were read.
+        deadline: When the body must be complete, by the monotonic clock.
+
+    Returns:
+        The decoded body.
+
+    Raises:
+        FatalError: If it exceeds `MAX_BODY`.
+        requests.ReadTimeout: If it is not complete in time.
+    """
+    pieces, length = [], 0
+    # Decoding copies the body twice, even if there is nothing to decode.
+    encoded = "Content-Encoding" in response.headers
+    while piece := response.raw.read1(CHUNK, decode_content=encoded):
+        pieces.append(piece)
+        length += len(piece)
+        if length > MAX_BODY:
+            msg = (
+                f"Response larger than {MAX_BODY >> 20} MiB. Check 'api_url' and the "
+                "proxy."
+            )
+            raise FatalError(msg)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise requests.ReadTimeout
+        connection = response.raw.connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(left)
+    return b"".join(pieces)
+
+
 class UnleashClient:
     """Client of the Analytics API and the flight logs, safe to use from several threads."""
 
@@ -98,21 +153,12 @@ class UnleashClient:
         self._on_response = on_response
         self._on_unknown_field = on_unknown_field
         self._queue = RequestQueue(AdaptiveRateLimiter(concurrency))
-        session = requests.Session()
         self._adapter = HTTPAdapter(pool_maxsize=concurrency)
         # Read once: doing it for each request would cost more than the request.
-        environment = session.merge_environment_settings(
-            self._url, {}, None, None, None
-        )
-        plain = self._url.startswith("http:")
-        self._proxies = {} if plain else environment["proxies"]
-        # As curl and httpx do; requests reads the older variables only.
-        bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-        verify = environment["verify"]
-        self._verify = bundle or True if verify in {None, True} else verify
+        self._proxies, self._verify = environment_settings(self._url)
         self._reached = False
         self._logged_rate = 0.0
-        headers = {**session.headers, "User-Agent": user_agent}
+        headers = {**requests.utils.default_headers(), "User-Agent": user_agent}
         self._request = requests.Request("GET", self._url, headers, auth=auth).prepare()
 
     def version(self) -> str:
@@ -327,7 +373,7 @@ class UnleashClient:
                 verify=self._verify,
                 proxies=self._proxies,
             ) as response:
-                body = self._read(response, started + self._timeout)
+                body = read_body(response, started + self._timeout)
         except (OSError, HTTPError) as error:
             raise failures.no_response(
                 error, shown_url, self._timeout, reached=self._reached
@@ -342,28 +388,6 @@ class UnleashClient:
         if abs(rate - self._logged_rate) > RATE_CHANGE * self._logged_rate:
             self._logged_rate = rate
             logger.info("Estimated rate limit: %.0f requests/min", 60 * rate)
-
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        """Read the body, in pieces, so that a slow one cannot exceed the time-out."""
-        pieces, length = [], 0
-        # Decoding copies the body twice, even if there is nothing to decode.
-        encoded = "Content-Encoding" in response.headers
-        while piece := response.raw.read1(CHUNK, decode_content=encoded):
-            pieces.append(piece)
-            length += len(piece)
-            if length > MAX_BODY:
-                msg = (
-                    f"Response larger than {MAX_BODY >> 20} MiB. Check 'api_url' and the "
-                    "proxy."
-                )
-                raise FatalError(msg)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise requests.ReadTimeout
-            connection = response.raw.connection
-            if connection is not None and connection.sock is not None:
-                connection.sock.settimeout(left)
-        return b"".join(pieces)
 
 
 def _log_pause(pause: Pause, response: requests.Response, body: bytes) -> None:

@@ -295,7 +295,30 @@ def retry_after(response: requests.Response, body: bytes) -> float | None:
     Raises:
         FatalError: If this is too long to wait.
     """
-    value = response.headers.get("Retry-After", "").strip()
+    wait = parse_retry_after(response.headers.get("Retry-After", ""))
+    if wait is None:
+        return None
+    if wait.total_seconds() > MAX_RETRY_AFTER:
+        until = datetime.now(timezone.utc) + wait
+        msg = (
+            f"The API accepts no requests until {until:%Y-%m-%d %H:%M:%S} UTC (HTTP "
+            f"{describe(response, body)}, 'Retry-After'). Retry then; the next sync "
+            "resumes from the last checkpoint."
+        )
+        raise FatalError(msg)
+    return wait.total_seconds()
+
+
+def parse_retry_after(value: str) -> timedelta | None:
+    """Parse a ``Retry-After`` header in either of its two forms.
+
+    Args:
+        value: A number of seconds, or a date.
+
+    Returns:
+        The time to wait, zero if it is in the past; `None` if the header is invalid.
+    """
+    value = value.strip()
     now = datetime.now(timezone.utc)
     try:
         if value.isdecimal():
@@ -305,12 +328,4 @@ def retry_after(response: requests.Response, body: bytes) -> float | None:
             until = until.replace(tzinfo=until.tzinfo or timezone.utc)
     except (TypeError, ValueError, OverflowError):
         return None
-    seconds = (until - now).total_seconds()
-    if seconds > MAX_RETRY_AFTER:
-        msg = (
-            f"The API accepts no requests until {until:%Y-%m-%d %H:%M:%S} UTC (HTTP "
-            f"{describe(response, body)}, 'Retry-After'). Retry then; the next sync "
-            "resumes from the last checkpoint."
-        )
-        raise FatalError(msg)
-    return max(seconds, 0.0)
+    return max(until - now, timedelta())
