@@ -61,11 +61,7 @@ def select(state: State, asked: Asked) -> Selection:
     view = state.view(asked.device, visit, since=since, until=until)
     if options.expire_per_request:
         state.expire(asked.device, options.expire_per_request)
-    if (
-        options.max_range_seconds is not None
-        and asked.until - asked.since > options.max_range_seconds * 1000
-    ):
-        raise _refusal(options.too_large)
+    _check_length(options, asked)
     if (
         options.max_pages is not None
         and ceil(len(view) / options.page_size) > options.max_pages
@@ -86,13 +82,9 @@ def select_flights(
     found = state.account.flights()
     if since is None and until is None and options.max_range_seconds is None:
         return found
-    low, high = since or 0, LATEST if until is None else until
-    if (
-        options.max_range_seconds is not None
-        and high - low > options.max_range_seconds * 1000
-    ):
-        raise _refusal(options.too_large)
-    start, end = _bounds(options, Asked("", low, high, 1))
+    asked = Asked("", since or 0, LATEST if until is None else until, 1)
+    _check_length(options, asked)
+    start, end = _bounds(options, asked)
     return [f for f in found if start <= _instant(f.get(field)) < end]
 
 
@@ -102,6 +94,12 @@ def _instant(value: object) -> float:
         return instant(str(value))
     except ValueError:
         return nan
+
+
+def _check_length(options: Options, asked: Asked) -> None:
+    longest = options.max_range_seconds
+    if longest is not None and asked.until - asked.since > longest * 1000:
+        raise _refusal(options.too_large)
 
 
 def _refusal(status: str) -> HTTPException:

@@ -402,12 +402,8 @@ def _latest(window: TimeWindow, pages: list[Page]) -> str | None:
     if not instants:
         return None
     limit = format_timestamp(window.end - 1)
-    latest = [max(of_page.values()) for of_page in instants]
+    latest = max(max(of_page.values()) for of_page in instants)
     stamps = {
-        stamp
-        for of_page, last in zip(instants, latest, strict=True)
-        if last == max(latest)
-        for stamp, at in of_page.items()
-        if at == last
+        stamp for of_page in instants for stamp, at in of_page.items() if at == latest
     }
     return min(max(stamps, key=sort_key), limit, key=sort_key)
