@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, get_args
@@ -216,6 +217,21 @@ def run(api: MockAPI | str, *, timeout: float = 120, **options: Any) -> Run:
             arguments, env=env, capture_output=True, timeout=timeout, check=False
         )
     return Run(done.returncode, done.stdout, done.stderr.decode())
+
+
+@cache
+def catalog(*selected: str) -> dict[str, Any]:
+    """A catalog in which these streams are selected, or all of them if none is named."""
+    found: dict[str, Any] = json.loads(
+        subprocess.check_output([sys.executable, "-m", "tap_unleash", "--discover"])
+    )
+    for stream in found["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = (
+                    not selected or stream["tap_stream_id"] in selected
+                )
+    return found
 
 
 @contextmanager

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -27,6 +24,7 @@ from reliability.runs import (
     assert_one_line,
     assert_truth,
     at,
+    catalog,
     expected,
     row,
     run,
@@ -96,19 +94,6 @@ def account() -> Account:
     long = [row("Wlong", s, frame_number=f) for s in range(SPAN) for f in (1, 1)]
     brief = [row("Wbrief", s) for s in range(0, SPAN, 9)]
     return Account({"Wlong": map(Row, long), "Wbrief": map(Row, brief)})
-
-
-@cache
-def catalog() -> dict[str, Any]:
-    """A catalog with all streams selected, `api_version` too."""
-    found: dict[str, Any] = json.loads(
-        subprocess.check_output([sys.executable, "-m", "tap_unleash", "--discover"])
-    )
-    for stream in found["streams"]:
-        for entry in stream["metadata"]:
-            if not entry["breadcrumb"]:
-                entry["metadata"]["selected"] = True
-    return found
 
 
 def try_it(*faults: Fault, response_format: str, **options: Any) -> tuple[Run, MockAPI]:

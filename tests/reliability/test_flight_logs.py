@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from reliability.runs import (
     assert_one_line,
     assert_truth,
     at,
+    catalog,
     choices,
     command,
     expected,
@@ -42,19 +42,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "streams.md"
     for block in re.findall(r"```json\n(.+?)```", PAGE.read_text(), re.DOTALL)
     if "s3Path" in (sample := json.loads(block))
 )
-
-
-@cache
-def catalog(*selected: str) -> dict[str, Any]:
-    """A catalog in which these streams are selected, with all of their fields."""
-    found: dict[str, Any] = json.loads(
-        subprocess.check_output([sys.executable, "-m", "tap_unleash", "--discover"])
-    )
-    for stream in found["streams"]:
-        for entry in stream["metadata"]:
-            if not entry["breadcrumb"]:
-                entry["metadata"]["selected"] = stream["tap_stream_id"] in selected
-    return found
 
 
 @cache
