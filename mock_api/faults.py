@@ -51,7 +51,7 @@ MESSAGES = {
     504: "Endpoint request timed out",
 }
 
-_DRIP = 16  # bytes of one chunk of a dripping body
+_DRIP = 16  # bytes of one chunk of a dripping response
 
 _SEGMENTS = "(/[^/]*){4}"
 STREAMS = {
@@ -98,6 +98,7 @@ Kind = Literal[
     "stall_amid",
     "slow",
     "drip",
+    "drip_headers",
     "hang",
     "bomb",
     "endless",
@@ -120,7 +121,7 @@ class Fault:
         start: The first of the matching requests that may be affected, counted from 1.
         until: The last one.
         seconds: The duration of a stall or of a slow body, or the time between two
-            chunks of a dripping body.
+            chunks of a dripping response.
         retry_after: The `Retry-After` header; `date` is a date two seconds ahead.
         location: The target of a redirect.
     """
@@ -410,6 +411,16 @@ async def _drip(
     await send({"type": "http.response.body"})
 
 
+async def _drip_headers(
+    fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
+) -> None:
+    # Not through the server, which sends all headers together.
+    write = scope["state"]["transport"].write
+    write(b"HTTP/1.1 200 OK\r\nx-drip: ")
+    while not await pause(receive, fault.seconds):
+        write(b"-" * _DRIP)
+
+
 async def _hang(
     _fault: Fault, _app: ASGIApp, _scope: Scope, receive: Receive, _send: Send
 ) -> None:
@@ -449,6 +460,7 @@ _BROKEN = {
     "stall_amid": _stall_amid,
     "slow": _slow,
     "drip": _drip,
+    "drip_headers": _drip_headers,
     "hang": _hang,
     "bomb": _flood,
     "endless": _flood,

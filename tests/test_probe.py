@@ -25,7 +25,7 @@ from scripts.probe.__main__ import run
 from scripts.probe.asker import Asker, Stopped
 from scripts.probe.exchange import Range
 from scripts.probe.report import markdown
-from tap_unleash.api import client
+from tap_unleash.api import transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -325,7 +325,7 @@ def test_an_interrupted_probe_is_reported() -> None:
 
 
 def test_a_huge_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_BODY", 2**20)
+    monkeypatch.setattr(transport, "MAX_BODY", 2**20)
     with MockAPI(faults=[Fault(kind="endless")]) as api:
         exchange = Asker(api.url, "mock").get("version", "version")
     assert exchange.status is None

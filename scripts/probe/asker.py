@@ -11,14 +11,10 @@ from urllib3.exceptions import HTTPError
 
 from scripts.probe.exchange import Exchange, Log, Range
 from tap_unleash.api import failures
-from tap_unleash.api.client import (
-    CONNECT_TIMEOUT,
-    MAX_BODY,
-    environment_settings,
-    read_body,
-)
+from tap_unleash.api.client import CONNECT_TIMEOUT
 from tap_unleash.api.errors import FatalError
 from tap_unleash.api.failures import MAX_RETRY_AFTER
+from tap_unleash.api.transport import MAX_BODY, Adapter, environment_settings, read_body
 from tap_unleash.tap import TOKEN_PREFIX, authenticator
 
 if TYPE_CHECKING:
@@ -96,6 +92,7 @@ class Asker:
         self._lost = 0
         self._session = requests.Session()
         self._session.trust_env = False  # it is read here, as the tap reads it
+        self._session.mount(api_url, Adapter())
         self._session.proxies, self._session.verify = environment_settings(self._url)
 
     def get(self, purpose: str, *path: str, right_key: bool = True) -> Exchange:
@@ -137,7 +134,7 @@ class Asker:
             raise Stopped(msg)
         if (early := self._next - self._clock()) > 0:
             self._sleep(early)
-        started, deadline = self._clock(), time.monotonic() + self._timeout
+        started = self._clock()
         self._next = started + self._interval
         number = len(self.log) + 1
         try:
@@ -150,7 +147,7 @@ class Asker:
                 allow_redirects=False,
             ) as response:
                 first_byte = self._clock() - started
-                body = read_body(response, deadline)
+                body = read_body(response)
         except (OSError, HTTPError) as error:
             why = failures.no_response(
                 error, self._url, self._timeout, reached=bool(self.log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import re
 import time
@@ -14,7 +13,6 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from tap_unleash.api import failures
@@ -25,9 +23,10 @@ from tap_unleash.api.page import decode_json, decode_page
 from tap_unleash.api.rate_limiter import AdaptiveRateLimiter
 from tap_unleash.api.request_queue import RequestQueue
 from tap_unleash.api.timestamps import format_timestamp
+from tap_unleash.api.transport import Adapter, environment_settings, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable
 
     from tap_unleash.api.page import Page
     from tap_unleash.api.rate_limiter import Pause
@@ -48,14 +47,8 @@ MIN_THROTTLED = 120.0
 """Least seconds without an accepted request before the rate limit ends the sync: twice the
 minute of a quota."""
 
-MAX_BODY = 64 * 1024 * 1024
-"""Most bytes of a decoded body: six times the 10 MB that AWS API Gateway lets through."""
-
 RATE_CHANGE = 0.1
 """Least relative change of the estimated rate limit that is logged."""
-
-CHUNK = 1024 * 1024
-"""Most bytes read from the socket at a time."""
 
 RETRY_LATER = "Retry later; the next sync resumes from the last checkpoint."
 
@@ -66,61 +59,6 @@ _VERSION = re.compile(
 )
 
 _ids = msgspec.json.Decoder(list[str | int])
-
-
-def environment_settings(url: str) -> tuple[MutableMapping[str, str], bool | str]:
-    """Read proxies and certificates from environment variables.
-
-    Args:
-        url: Base URL of the API. Plain HTTP never goes through a proxy.
-
-    Returns:
-        The proxies by scheme, and the file or folder of trusted certificates, or whether
-        certificates are verified.
-    """
-    environment = requests.Session().merge_environment_settings(
-        url, {}, None, None, None
-    )
-    proxies = {} if url.startswith("http:") else environment["proxies"]
-    # As curl and httpx do; requests reads the older variables only.
-    bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    verify = environment["verify"]
-    return proxies, bundle or True if verify in {None, True} else verify
-
-
-def read_body(response: requests.Response, deadline: float) -> bytes:
-    """Read a body in pieces, so that a slow one cannot exceed the time-out.
-
-    Args:
-        response: The response, of which only the headers were read.
-        deadline: When the body must be complete, by the monotonic clock.
-
-    Returns:
-        The decoded body.
-
-    Raises:
-        FatalError: If it exceeds `MAX_BODY`.
-        requests.ReadTimeout: If it is not complete in time.
-    """
-    pieces, length = [], 0
-    # Decoding copies the body twice, even if there is nothing to decode.
-    encoded = "Content-Encoding" in response.headers
-    while piece := response.raw.read1(CHUNK, decode_content=encoded):
-        pieces.append(piece)
-        length += len(piece)
-        if length > MAX_BODY:
-            msg = (
-                f"Response larger than {MAX_BODY >> 20} MiB. Check 'api_url' and the "
-                "proxy."
-            )
-            raise FatalError(msg)
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise requests.ReadTimeout
-        connection = response.raw.connection
-        if connection is not None and connection.sock is not None:
-            connection.sock.settimeout(left)
-    return b"".join(pieces)
 
 
 class UnleashClient:
@@ -153,7 +91,7 @@ class UnleashClient:
         self._on_response = on_response
         self._on_unknown_field = on_unknown_field
         self._queue = RequestQueue(AdaptiveRateLimiter(concurrency))
-        self._adapter = HTTPAdapter(pool_maxsize=concurrency)
+        self._adapter = Adapter(pool_maxsize=concurrency)
         # Read once: doing it for each request would cost more than the request.
         self._proxies, self._verify = environment_settings(self._url)
         self._reached = False
@@ -373,7 +311,7 @@ class UnleashClient:
                 verify=self._verify,
                 proxies=self._proxies,
             ) as response:
-                body = read_body(response, started + self._timeout)
+                body = read_body(response)
         except (OSError, HTTPError) as error:
             raise failures.no_response(
                 error, shown_url, self._timeout, reached=self._reached

@@ -210,6 +210,20 @@ def test_a_body_drips_faster_than_a_read_times_out(right: bytes) -> None:
         assert response.read(40) == right[:40]
 
 
+def test_headers_drip_faster_than_a_read_times_out() -> None:
+    with (
+        faulty("drip_headers", seconds=0.1) as api,
+        closing(HTTPConnection(urlsplit(api.url).netloc, timeout=0.7)) as connection,
+    ):
+        start = time.monotonic()
+        connection.request("GET", "/v1/analytics/devices")
+        received = b""
+        while len(received) < 200:
+            received += connection.sock.recv(16)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\nx-drip: -----")
+    assert time.monotonic() - start > 0.7
+
+
 def test_hang() -> None:
     with faulty("hang", where="analytics") as api:
         with pytest.raises(TimeoutError), asking(api, timeout=0.2):
@@ -245,7 +259,7 @@ def test_endless() -> None:
 
 
 def test_the_mock_api_outlives_its_faults(caplog: pytest.LogCaptureFixture) -> None:
-    kinds = [kind for kind in get_args(Kind) if kind != "hang"]
+    kinds = [k for k in get_args(Kind) if k not in {"hang", "drip_headers"}]
     faults = [Fault(kind=kind, seconds=0.1, times=1) for kind in kinds]
     broken: list[str] = []
     with MockAPI(ACCOUNT, faults=faults) as api:

@@ -66,10 +66,14 @@ SPLITTING = {
     "stall_amid",
     "hang",
     "drip",
+    "drip_headers",
 }
 """Faults after which a shorter time range is requested."""
 
-TIMED_OUT = {"stall", "stall_amid", "hang", "drip"}
+TIMED_OUT = {"stall", "stall_amid", "hang", "drip", "drip_headers"}
+
+DRIP = {"drip": 0.5, "drip_headers": 0.5}
+"""Seconds between two chunks: less than the time-out."""
 
 HARMLESS = {"slow"}
 
@@ -141,7 +145,7 @@ def passes(kind: Kind, response_format: str) -> None:
     if (kind, response_format) == UNDETECTABLE:
         return
     times = 1 if kind in SPLITTING else 2
-    seconds = {"drip": 0.5, "slow": 1}.get(kind, 4)
+    seconds = DRIP.get(kind) or (1 if kind == "slow" else 4)
     faults = [
         Fault(kind=kind, where=where, times=times, seconds=seconds)
         for where in LISTS.values()
@@ -169,7 +173,7 @@ def lasts(kind: Kind, stream: str, response_format: str) -> None:
         kind=kind,
         where=where,
         start=1 if stream in LISTS else 16,
-        seconds=0.5 if kind == "drip" else 30,
+        seconds=DRIP.get(kind, 30),
     )
     result, _ = try_it(
         fault,

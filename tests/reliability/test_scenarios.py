@@ -84,7 +84,7 @@ TRANSIENT: list[Kind] = [
 REJECTING: list[Kind] = ["status_400", "status_404", "status_422"]
 """Faults that fail a device, a stream or the sync if its first page gets them."""
 
-SLOW: list[Kind] = ["hang", "drip", "stall_amid"]
+SLOW: list[Kind] = ["hang", "drip", "drip_headers", "stall_amid"]
 
 SORTED = {
     "ascending",
