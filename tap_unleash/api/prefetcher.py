@@ -13,6 +13,7 @@ from tap_unleash.api.errors import (
     WindowTooLarge,
 )
 from tap_unleash.api.pagination import PageRequest, TotalPagesPaginator
+from tap_unleash.api.range_limit import RangeLimit
 from tap_unleash.api.time_window import SECOND
 
 if TYPE_CHECKING:
@@ -37,42 +38,15 @@ class _Range:
 
     Attributes:
         window: The whole range.
-        longest: Longest window to request, in milliseconds, if limited.
-        accepted: Longest window that was answered since the last that was not.
-        patience: How many windows must be answered before a longer one is tried.
-        streak: How many were.
+        limit: How long a window may be.
         probing: Held while a shortest window is requested, to see whether any can be read.
         unreadable: A window of which not even the shortest part can be read, and why.
     """
 
     window: TimeWindow
-    longest: int | None
-    accepted: int = 0
-    patience: int = 1
-    streak: int = 0
+    limit: RangeLimit = field(default_factory=RangeLimit)
     probing: threading.Lock = field(default_factory=threading.Lock)
     unreadable: tuple[TimeWindow, UnleashError] | None = None
-
-    def accept(self, duration: int) -> None:
-        """Try a longer window after enough of them were answered."""
-        # Seams are on whole days or seconds, so a window can be shorter than the limit.
-        if self.longest is None or 2 * duration <= self.longest:
-            return
-        if duration > self.accepted:
-            self.patience = 1
-        self.accepted = duration
-        self.streak += 1
-        if self.streak >= self.patience:
-            self.longest, self.streak = 2 * duration, 0
-
-    def reject(self, duration: int) -> None:
-        """Try a shorter window; be more patient if a longer one was just tried."""
-        if self.longest is not None and duration > self.longest:
-            return  # another window was rejected meanwhile
-        if 0 < self.accepted < duration:
-            self.patience *= 2
-        self.longest, self.streak = max(duration // 2, 1), 0
-        self.accepted = min(self.accepted, self.longest)
 
 
 @dataclass(eq=False)
@@ -136,7 +110,7 @@ class Prefetcher:
         self._to_do = threading.Condition(self._lock)
         self._done = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
-        self._accepted: int | None = None
+        self._longest: int | None = None
         self._longest_page = 0
         self._fatal: Exception | None = None
         self._closed = False
@@ -198,7 +172,7 @@ class Prefetcher:
                 raise FatalError(msg) from error
 
     def _task(self, window: TimeWindow) -> _Task:
-        return _Task(_Range(window, self._accepted), window)
+        return _Task(_Range(window, RangeLimit(self._longest)), window)
 
     def _look_ahead(self) -> None:
         while len(self._tasks) < self._ahead and (window := next(self._upcoming, None)):
@@ -272,10 +246,9 @@ class Prefetcher:
                 held.append(task.rows)
 
     def _begin(self, task: _Task) -> PageRequest:
-        if (longest := task.range.longest) is not None:
-            task.window, *rest = task.window.limited_to(longest)
-            place = self._tasks.index(task) + 1
-            self._tasks[place:place] = [_Task(task.range, window) for window in rest]
+        task.window, *rest = task.range.limit.take(task.window)
+        place = self._tasks.index(task) + 1
+        self._tasks[place:place] = [_Task(task.range, window) for window in rest]
         task.paginator = TotalPagesPaginator(task.window, self._longest_page)
         return task.paginator.wanted[0]
 
@@ -292,10 +265,15 @@ class Prefetcher:
         if request.window != task.window and isinstance(error, WindowTooLarge):
             error = UnleashError(str(error))
         error = error or self._receive(task, request, page)
+        limit = task.range.limit
+        windows = error.windows if isinstance(error, WindowTooLarge) else []
+        if windows or task.pages is not None:
+            limit.accept(task.window.duration)
+            self._longest = limit.longest or self._longest
         if isinstance(error, WindowTooLarge):
-            if not error.windows:
-                task.range.reject(task.window.duration)
-            self._replace(task, error.windows or [task.window])
+            if not windows:
+                limit.reject(task.window.duration)
+            self._replace(task, windows or task.window.bisect())
         elif isinstance(error, UnleashError) and not isinstance(error, FatalError):
             task.error = error
         elif error:
@@ -306,9 +284,6 @@ class Prefetcher:
     ) -> Exception | None:
         if page is not None:
             self._longest_page = max(self._longest_page, len(page))
-        if request == (task.window, 1):
-            task.range.accept(task.window.duration)
-            self._accepted = task.range.accepted or self._accepted
         # The paginator may ask for a page again, to see whether it is still the same.
         task.sent.discard(request)
         try:
@@ -340,19 +315,17 @@ def read_one_by_one(
     Raises:
         UnleashError: If the range cannot be read.
     """
-    limit, pending = _Range(wanted, None), [wanted]
+    within, pending = _Range(wanted), [wanted]
     while pending:
-        window = pending.pop()
-        if limit.longest is not None:
-            window, *rest = window.limited_to(limit.longest)
-            pending += rest
+        window, *rest = within.limit.take(pending.pop())
+        pending += rest
         try:
-            response = _fetch_page(fetch, limit, PageRequest(window, 1))
+            response = _fetch_page(fetch, within, PageRequest(window, 1))
         except WindowTooLarge:
-            limit.reject(window.duration)
-            pending.append(window)
+            within.limit.reject(window.duration)
+            pending += reversed(window.bisect())
         else:
-            limit.accept(window.duration)
+            within.limit.accept(window.duration)
             if response is not None:
                 yield response
 

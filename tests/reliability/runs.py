@@ -247,7 +247,11 @@ def started(api: MockAPI | str, **options: Any) -> Iterator[subprocess.Popen[byt
             bufsize=0,
         ) as process,
     ):
-        yield process
+        try:
+            yield process
+        except BaseException:
+            process.kill()  # otherwise, a test that fails would wait for it
+            raise
 
 
 def run_until(api: MockAPI, byte: int, **options: Any) -> Run:
