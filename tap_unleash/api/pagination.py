@@ -85,7 +85,6 @@ class TotalPagesPaginator:
         self.pages: list[Page] | None = None
         self._longest_page = longest_page
         self._seen: list[Page] = []
-        self._divided: set[int] = set()
         self._received: dict[PageRequest, Page] = {}
         self._reading = self._read_until_consistent()
         self._pending = dict.fromkeys(next(self._reading))
@@ -164,7 +163,6 @@ class TotalPagesPaginator:
         shared = _on_several_pages(pages)
         unsettled = _on_two_pages(pages, shared)
         settled: dict[int, list[Page]] = {}
-        self._divided = set()
         while True:
             if len(unsettled) >= total:
                 # Sorted pages have at most one such instant at each seam.
@@ -173,8 +171,8 @@ class TotalPagesPaginator:
                 )
                 raise self._inconsistent(msg)
             settled |= yield from self._settle(unsettled - settled.keys())
-            # Of two pages, only the first can be outdated: the second was read after it.
-            ends = [1] if total <= 2 - len(beyond) and not self._divided else [1, total]
+            # If the second of two pages was read last, only the first can be outdated.
+            ends = [1] if total <= 2 - len(beyond) and not settled else [1, total]
             # The first page comes last. If it shows that no rows expired, the number of rows
             # on the last page shows that none was inserted.
             others = yield from self._get([*ends[1:], *beyond])
@@ -185,7 +183,7 @@ class TotalPagesPaginator:
                 raise WindowChanged
             for number, page in zip(ends, again, strict=False):
                 different = _different(pages[number - 1], page)
-                if not different <= shared - self._divided or (
+                if not different <= shared or (
                     _counts([page], different)
                     != _counts([pages[number - 1]], different)
                 ):
@@ -237,7 +235,6 @@ class TotalPagesPaginator:
                 if len([page for page in pages if len(page)]) == 1:
                     found[at] = here
                 else:
-                    self._divided.add(at)
                     found[at] |= {
                         key: rows
                         for key, rows in here.items()

@@ -315,7 +315,7 @@ class Reading:
     def answer(
         self, requests: Iterable[PageRequest], change: Callable[[], None] = lambda: None
     ) -> None:
-        """Send requests, and let the paginator receive the responses at once.
+        """Send requests, and pass the responses to the paginator together.
 
         Args:
             requests: Some of the wanted ones.
