@@ -174,8 +174,9 @@ def key_order(log: Log) -> Found:
     pages: list[tuple[Exchange, Page]] = [(found[0], found[2])]
     second = log.second()
     pages += [(second[0], second[2])] if second else []
-    pages += [(e, p) for e, _, p in log.pages("last")]
-    # Past the end, a server that repeats its last page repeats its keys, too.
+    pages += [(e, p) for e, _, p in log.pages("last") if p.differs(found[2])]
+    # Past the end, a server that repeats its last page repeats its keys, too. A page without
+    # rows can also be the first one, if its rows expired.
     pages += [(e, e.page) for e in log.of("past-end", "second") if e.empty and e.page]
     keys = [(e, p.keys) for e, p in pages if p.keys]
     exchanges = [e for e, _ in keys]
@@ -183,6 +184,9 @@ def key_order(log: Log) -> Found:
     if len(shared) < ENOUGH_KEYS:
         return Found(None, "only one page has keys", exchanges)
     orders = {tuple(key for key in k if key in shared) for _, k in keys}
+    with_rows = [e for e, p in pages if p.keys and p.rows]
+    if len(orders) == 1 and not with_rows[1:]:
+        return Found(None, "only one page has rows", exchanges)
     finding = "fixed" if len(orders) == 1 else "shuffled"
     return Found(finding, f"{len(keys)} pages were compared", exchanges)
 
