@@ -21,6 +21,7 @@ import trustme
 
 from mock_api import Account, Fault, MockAPI, Row
 from reliability.runs import (
+    FEW_ATTEMPTS,
     IMPATIENT,
     Table,
     assert_one_line,
@@ -119,6 +120,32 @@ def test_a_proxy_that_refuses_is_named(
     assert text in line
     assert len(received) == attempts
     assert all(r.startswith(b"CONNECT api.invalid:443 ") for r in received)
+
+
+@pytest.mark.parametrize(
+    ("by_proxy", "start"),
+    [(True, b"HTTP/1.1 200 OK\r\nX: "), (False, b"\x16\x03\x03\x40\x00")],
+    ids=["CONNECT", "TLS"],
+)
+def test_a_handshake_that_drips_times_out(
+    by_proxy: bool,  # noqa: FBT001
+    start: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(65_536)
+            connection.sendall(start)
+            while True:
+                connection.sendall(b"\0")
+                time.sleep(0.1)
+
+    with listening(drip) as port:
+        url = "https://api.invalid/v1" if by_proxy else f"https://127.0.0.1:{port}/v1"
+        if by_proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        result = run(url, constants=FEW_ATTEMPTS, request_timeout=1)
+    assert "No complete response from" in assert_one_line(result)
 
 
 @pytest.mark.parametrize(
