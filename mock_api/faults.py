@@ -293,7 +293,7 @@ _CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "no_data": _changing(lambda page: page.pop("data")),
     "no_total": _changing(lambda page: page.pop("total_num_pages", None)),
     "string_total": _changing(
-        lambda page: page.update(total_num_pages=str(page["total_num_pages"]))
+        lambda page: page.update(total_num_pages=str(page.get("total_num_pages")))
     ),
     "short_row": _changing(_shorten),
     "other_shape": _other_shape,

@@ -146,11 +146,10 @@ class TotalPagesPaginator:
     def _read(self) -> Requests[list[Page]]:
         (first,) = self._seen = yield from self._get([1])
         self.first = first
-        beyond = []
+        past_end: Page | None = None
         if first.total is None and len(first):
-            total = yield from self._count_pages(first)
-            last = self._seen[-1]
-            beyond = [total + 1]
+            past_end = yield from self._count_pages(first)
+            total, last = len(self._seen), self._seen[-1]
         elif (total := first.total or 1) == 1:
             return [first]
         else:
@@ -172,39 +171,66 @@ class TotalPagesPaginator:
                 raise self._inconsistent(msg)
             settled |= yield from self._settle(unsettled - settled.keys())
             # If the second of two pages was read last, only the first can be outdated.
-            ends = [1] if total <= 2 - len(beyond) and not settled else [1, total]
-            # The first page comes last. If it shows that no rows expired, the number of rows
-            # on the last page shows that none was inserted.
-            others = yield from self._get([*ends[1:], *beyond])
-            again = [*(yield from self._get([1])), *others]
-            if any(
-                page.total != first.total for page in [*pages, *again[: len(ends)]]
-            ) or (beyond and len(again[-1]) and _different(again[-1], pages[-1])):
-                raise WindowChanged
-            for number, page in zip(ends, again, strict=False):
-                different = _different(pages[number - 1], page)
-                if not different <= shared or (
-                    _counts([page], different)
-                    != _counts([pages[number - 1]], different)
-                ):
-                    raise WindowChanged
-                unsettled |= different  # only the order of ties differs
+            both = bool(settled) or total > (2 if past_end is None else 1)
+            unsettled |= yield from self._look_again(shared, past_end, both=both)
             if unsettled == settled.keys():
                 break
         kept = [page.without(settled.keys()) for page in pages]
         return [*kept, *(page for parts in settled.values() for page in parts)]
 
-    def _count_pages(self, first: Page) -> Requests[int]:
-        """Find the last page where the API does not say how many there are."""
+    def _look_again(
+        self, shared: set[int], past_end: Page | None, *, both: bool
+    ) -> Requests[set[int]]:
+        """Find out whether rows were inserted or deleted since the pages were read.
+
+        Args:
+            shared: The instants that have rows on several pages.
+            past_end: The response for the page after the last one, if it was requested.
+            both: Whether the last page can be outdated.
+
+        Returns:
+            The instants whose rows are in another order now.
+        """
+        pages = self._seen
+        ends = [1, len(pages)] if both else [1]
+        beyond = [] if past_end is None else [len(pages) + 1]
+        # The first page comes last. If it shows that no rows expired, the number of rows
+        # on the last page shows that none was inserted.
+        others = yield from self._get([*ends[1:], *beyond])
+        again = [*(yield from self._get([1])), *others]
+        if any(page.total != pages[0].total for page in [*pages, *again[: len(ends)]]):
+            raise WindowChanged
+        # The API can refuse a page by chance, as if there was none.
+        if past_end is not None and (
+            not all(map(len, pages))
+            or (len(again[-1]) and (not past_end or _different(again[-1], pages[-1])))
+        ):
+            raise WindowChanged
+        reordered = set()
+        for number, page in zip(ends, again, strict=False):
+            different = _different(pages[number - 1], page)
+            if not different <= shared or (
+                _counts([page], different) != _counts([pages[number - 1]], different)
+            ):
+                raise WindowChanged
+            reordered |= different
+        return reordered
+
+    def _count_pages(self, first: Page) -> Requests[Page]:
+        """Read all pages where the API does not say how many there are.
+
+        Returns:
+            The response for the page after the last one.
+        """
         pages = self._seen = [first]
         while True:
             self._longest_page = max(self._longest_page, len(pages[-1]))
             (page,) = yield from self._get([len(pages) + 1])
             if not len(page):
-                return len(pages)
+                return page
             if not _different(pages[-1], page):
                 if len(page) < self._longest_page:
-                    return len(pages)  # it is the last page again
+                    return page  # it is the last page again
                 raise self._inconsistent(_ENDLESS)
             pages.append(page)
             if len(pages) > _most_pages(first):

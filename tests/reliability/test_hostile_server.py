@@ -143,6 +143,20 @@ def test_bare_arrays_end_in_any_way(past_end: str, page_size: int) -> None:
         assert_exact(api, response_format="tableau")
 
 
+@pytest.mark.parametrize("kind", ["status_400", "status_404", "status_422"])
+@pytest.mark.parametrize(("total", "visit"), [("present", 1), ("null", 1), ("null", 2)])
+def test_a_page_that_is_refused_by_chance_is_not_the_end(
+    kind: Any,  # noqa: ANN401
+    total: str,
+    visit: int,
+) -> None:
+    account = Account.generate(devices=1, rows=1_003)
+    fault = Fault(kind=kind, where="/2$", start=visit, until=visit)
+    with MockAPI(account, page_size=73, total=total, faults=(fault,)) as api:
+        assert_exact(api)
+        assert int(kind[-3:]) in {exchange.status for exchange in api.requests}
+
+
 @pytest.mark.parametrize(
     ("round_bounds", "order"),
     [

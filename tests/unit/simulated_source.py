@@ -74,6 +74,9 @@ class Source:
         past_the_end: Its answer if there is no such page.
         empty_total: Its number of pages if there are no rows.
         longest: Longest range that it answers, in milliseconds.
+        lapse: Of so many requests for a page beyond the first, it refuses about one, but
+            none for the same page again.
+        lapsed: The pages that it refused.
         answers: The last response to each request.
         log: All responses and changes.
     """
@@ -88,6 +91,8 @@ class Source:
     past_the_end: Literal["empty", "refused", "last page"] = "empty"
     empty_total: int | None = 0
     longest: int | None = None
+    lapse: int | None = None
+    lapsed: set[PageRequest] = field(default_factory=set)
     rows: list[Row] = field(default_factory=list)
     counts: Counter[Key] = field(default_factory=Counter)
     watches: list[Watch] = field(default_factory=list)
@@ -147,6 +152,10 @@ class Source:
         """Return a page; `None` if there is no such page."""
         window, number = request
         self.requests += 1
+        if self._lapses(request):
+            self.lapsed.add(request)
+            self.log.append((request, "refused"))
+            return None
         low, high = self.bounds(window)
         start, end = bisect_left(self.rows, (low,)), bisect_left(self.rows, (high,))
         end = max(start, end)
@@ -162,6 +171,14 @@ class Source:
             self.answers[request] = rows
             self.log.append((request, total, rows))
         return page
+
+    def _lapses(self, request: PageRequest) -> bool:
+        return (
+            self.lapse is not None
+            and request.number > 1
+            and request not in self.lapsed
+            and hash((self.requests, 1)) % self.lapse == 0
+        )
 
     def _page(self, start: int, end: int, window: TimeWindow, number: int) -> list[Row]:
         """Return the rows of a page, in any order."""

@@ -20,6 +20,8 @@ assumptions:
 Exact means that the number of emitted copies of each row lies between the fewest and the
 most that the source had at any moment while the row's window was being read.
 
+A page beyond the first may be refused although there is one, but not twice in a row.
+
 The bounds of a range may be inclusive or exclusive. The API may round them outward, to
 seconds or days. If at least one bound is inclusive, it may also round both down: to seconds,
 or to days if no row lies in the last millisecond of a second. For rounded bounds, `Reading`
@@ -112,6 +114,7 @@ class Scenario:
             past_the_end=choice(["empty", "refused", "last page"]),
             empty_total=choice([0, 1, None]),
             longest=choice([None] * 6 + [SECOND, MINUTE, DAY, 5 * DAY]),
+            lapse=choice([None] * 6 + [2, 5, 20]),
         )
         self.changes = choice([*CHANGES, "none", "insertions and retention"])
         self.rate = choice([0, 0, 0.02, 0.1, 0.5])
@@ -233,7 +236,9 @@ def crowd(rows: Mapping[Key, int]) -> int:
 def untroubled(number: int, **options: Any) -> Scenario:
     """Return a scenario in which only changes and the order of ties are a trouble."""
     while True:
-        scenario = Scenario(number, with_total=True, unit=1, longest=None, **options)
+        scenario = Scenario(
+            number, with_total=True, unit=1, longest=None, lapse=None, **options
+        )
         source = scenario.source
         if source.order and 2 * crowd(source.counts) <= source.page_size:
             window = TimeWindow("W1", MIDNIGHT - 20 * DAY, MIDNIGHT + 20 * DAY)
