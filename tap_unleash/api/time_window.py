@@ -198,6 +198,7 @@ class TimeWindow:
                 end=end,
                 first=self.first and start == self.start,
                 last=self.last and end == self.end,
+                known=self.known if start <= (self.known or 0) < end else None,
             )
             for start, end in pairwise(bounds)
         ]

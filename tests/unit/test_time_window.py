@@ -25,3 +25,9 @@ def test_a_claim_of_a_billion_pages_makes_few_windows() -> None:
     assert (windows[0].start, windows[-1].end) == (window.start, window.end)
     assert all(a.end == b.start for a, b in pairwise(windows))
     assert all(w.start % DAY == 0 for w in windows[1:])
+
+
+def test_only_the_part_with_a_known_row_must_return_it() -> None:
+    window = TimeWindow("W1", MIDNIGHT, MIDNIGHT + 8, known=MIDNIGHT + 5)
+    low, high = window.bisect()
+    assert (low.known, high.known) == (None, MIDNIGHT + 5)
