@@ -11,10 +11,15 @@ from urllib3.exceptions import HTTPError
 
 from scripts.probe.exchange import Exchange, Log, Range
 from tap_unleash.api import failures
-from tap_unleash.api.client import CONNECT_TIMEOUT
 from tap_unleash.api.errors import FatalError
 from tap_unleash.api.failures import MAX_RETRY_AFTER
-from tap_unleash.api.transport import MAX_BODY, Adapter, environment_settings, read_body
+from tap_unleash.api.transport import (
+    MAX_BODY,
+    Adapter,
+    environment_settings,
+    read_body,
+    timeouts,
+)
 from tap_unleash.tap import TOKEN_PREFIX, authenticator
 
 if TYPE_CHECKING:
@@ -143,7 +148,7 @@ class Asker:
                 "/".join([self._url, *(quote(part, safe="") for part in path)]),
                 auth=authenticator(key),
                 stream=True,
-                timeout=(min(CONNECT_TIMEOUT, self._timeout), self._timeout),
+                timeout=timeouts(self._timeout),
                 allow_redirects=False,
             ) as response:
                 first_byte = self._clock() - started

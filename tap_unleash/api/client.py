@@ -23,7 +23,12 @@ from tap_unleash.api.page import decode_json, decode_page
 from tap_unleash.api.rate_limiter import AdaptiveRateLimiter
 from tap_unleash.api.request_queue import RequestQueue
 from tap_unleash.api.timestamps import format_timestamp
-from tap_unleash.api.transport import Adapter, environment_settings, read_body
+from tap_unleash.api.transport import (
+    Adapter,
+    environment_settings,
+    read_body,
+    timeouts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +44,6 @@ API_URL = "https://api.unleashlive.com/v1"
 
 MAX_WAIT = 60.0
 """Longest wait in seconds between two attempts."""
-
-CONNECT_TIMEOUT = 5.0
-"""Most seconds to wait for a connection to one address of the host."""
 
 MIN_THROTTLED = 120.0
 """Least seconds without an accepted request before the rate limit ends the sync: twice the
@@ -307,7 +309,7 @@ class UnleashClient:
             with self._adapter.send(
                 request,
                 stream=True,
-                timeout=(min(CONNECT_TIMEOUT, self._timeout), self._timeout),
+                timeout=timeouts(self._timeout),
                 verify=self._verify,
                 proxies=self._proxies,
             ) as response:

@@ -110,7 +110,7 @@ class Prefetcher:
         self._to_do = threading.Condition(self._lock)
         self._done = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
-        self._longest: int | None = None
+        self._longest_window: int | None = None
         self._longest_page = 0
         self._fatal: Exception | None = None
         self._closed = False
@@ -172,7 +172,7 @@ class Prefetcher:
                 raise FatalError(msg) from error
 
     def _task(self, window: TimeWindow) -> _Task:
-        return _Task(_Range(window, RangeLimit(self._longest)), window)
+        return _Task(_Range(window, RangeLimit(self._longest_window)), window)
 
     def _look_ahead(self) -> None:
         while len(self._tasks) < self._ahead and (window := next(self._upcoming, None)):
@@ -269,7 +269,7 @@ class Prefetcher:
         windows = error.windows if isinstance(error, WindowTooLarge) else []
         if windows or task.pages is not None:
             limit.accept(task.window.duration)
-            self._longest = limit.longest or self._longest
+            self._longest_window = limit.longest or self._longest_window
         if isinstance(error, WindowTooLarge):
             if not windows:
                 limit.reject(task.window.duration)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 1024 * 1024
 """Most bytes of a decoded body: six times the 10 MB that AWS API Gateway lets through."""
 
+CONNECT_TIMEOUT = 5.0
+"""Most seconds to wait for a connection to one address of the host."""
+
 CHUNK = 1024 * 1024
 """Most bytes read from the socket at a time."""
 
@@ -50,6 +53,18 @@ def environment_settings(url: str) -> tuple[MutableMapping[str, str], bool | str
     return proxies, bundle or True if verify in {None, True} else verify
 
 
+def timeouts(seconds: float) -> tuple[float, float]:
+    """Limit the time of a request that is sent by an `Adapter`.
+
+    Args:
+        seconds: Most seconds for a complete response.
+
+    Returns:
+        Most seconds to wait for a connection, and for the response.
+    """
+    return min(CONNECT_TIMEOUT, seconds), seconds
+
+
 class Adapter(HTTPAdapter):
     """Limits the time of a whole response by the read time-out.
 
@@ -71,9 +86,9 @@ class Adapter(HTTPAdapter):
 class _DeadlineReader(io.RawIOBase):
     """Reads a socket until its time-out, counted from the start, has passed."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
+        self._raw = raw
         self._deadline = time.monotonic() + (sock.gettimeout() or 0)
 
     def readable(self) -> bool:
@@ -94,8 +109,7 @@ class _DeadlineReader(io.RawIOBase):
 class _Response(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_DeadlineReader(sock))
+        self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach()))
 
 
 class _HTTPConnection(HTTPConnection):

@@ -364,7 +364,7 @@ def test_an_address_that_does_not_respond_has_a_time_out_of_its_own() -> None:
             client.settimeout(0)
             with suppress(BlockingIOError):
                 client.connect(address)
-        constants = IMPATIENT | {"api.client.CONNECT_TIMEOUT": 0.2}
+        constants = IMPATIENT | {"api.transport.CONNECT_TIMEOUT": 0.2}
         url = f"http://127.0.0.1:{address[1]}/v1"
         result = run(url, constants=constants, request_timeout=1000)
     assert "(timed out) after 9 attempts. " in assert_one_line(result)
