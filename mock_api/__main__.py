@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import threading
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from mock_api import Account, Fault, MockAPI, Options, like
+from mock_api import Account, Fault, MockAPI, Options
 from mock_api.account import END, START
 
 if TYPE_CHECKING:
@@ -53,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--end", type=_moment, default=END, help="end of the data, exclusive, ISO 8601")
     add(
+        "--rows-per-second",
+        type=int,
+        help="rows in each second from the start on, whatever the end is, some of them "
+        "identical; by default, the rows are spread over the time",
+    )
+    add(
         "--fault",
         dest="faults",
         metavar="SPEC",
@@ -61,12 +65,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="fault to inject, such as "
         "kind=status_503,where=analytics,rate=0.1,times=2,start=5; may be repeated",
-    )
-    add(
-        "--like",
-        type=Path,
-        metavar="REPORT",
-        help="report.json of `make probe`, which then sets the defaults of the options",
     )
     fields: dict[str, FieldInfo] = vars(Options)["__pydantic_fields__"]
     for name, field in fields.items():
@@ -81,30 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _arguments(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Parse the command line, with the defaults of a report if one is given."""
-    if report := parser.parse_args().like:
-        try:
-            options, defaults = like.read(report)
-        except (OSError, ValueError) as error:
-            parser.error(str(error))
-        parser.set_defaults(**options)
-        reasons = ", ".join(f"{name} ({why})" for name, why in defaults.items())
-        print(f"Options that keep their defaults: {reasons}", file=sys.stderr)
-    given = vars(parser.parse_args())
-    del given["like"]
-    return given
-
-
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     parser = _parser()
-    given = _arguments(parser)
+    given = vars(parser.parse_args())
     place = {name: given.pop(name) for name in ("host", "port")}
-    extent = {name: given.pop(name) for name in ("devices", "rows", "start", "end")}
+    names = ("devices", "rows", "start", "end", "rows_per_second")
+    extent = {name: given.pop(name) for name in names}
     try:
         options = Options(**given)
     except ValidationError as error:

@@ -269,7 +269,6 @@ class Account:
         devices: Mapping[str, Iterable[Row]] | None = None,
         *,
         sessions: Sequence[str] | None = None,
-        flight_logs: Sequence[Values] | None = None,
         listed: Sequence[str] | None = None,
         removed: Mapping[str, int] | None = None,
     ) -> None:
@@ -278,13 +277,11 @@ class Account:
         Args:
             devices: The rows of each device, in any order.
             sessions: The list of sessions; by default, those of the rows.
-            flight_logs: The flight logs; by default, one for each generated session.
             listed: The list of devices if it differs, for example with a duplicate.
             removed: Devices that disappear after so many requests for their rows.
         """
         self.devices: dict[str, Device] = {}
         self._sessions = sessions
-        self.flight_logs = flight_logs
         self._listed = listed
         self._removed = removed or {}
         self._lock = Lock()
@@ -301,6 +298,7 @@ class Account:
         start: datetime = START,
         end: datetime = END,
         non_ascii: bool = False,
+        rows_per_second: int | None = None,
     ) -> Account:
         """Create a realistic account, the same for the same arguments.
 
@@ -311,6 +309,9 @@ class Account:
             start: The start of the data, inclusive.
             end: The end of the data, exclusive.
             non_ascii: Whether some names of classes, models and files are not ASCII.
+            rows_per_second: The number of rows in each second from the start on, whatever
+                the end is; some of them are identical. By default, the rows are spread
+                over the time.
         """
         account = cls()
         random = Random(seed)
@@ -325,6 +326,7 @@ class Account:
                     start=start,
                     end=end,
                     non_ascii=non_ascii,
+                    rows_per_second=rows_per_second,
                 )
             )
         return account
@@ -359,6 +361,7 @@ class Account:
                 start=start,
                 end=end,
                 non_ascii=device.history.non_ascii,
+                rows_per_second=device.history.rows_per_second,
             )
             self.add(
                 device_id,
@@ -414,13 +417,6 @@ class Account:
                     )
                 )
             )
-
-    def flights(self) -> list[Values]:
-        """List the flight logs."""
-        if self.flight_logs is not None:
-            return list(self.flight_logs)
-        histories = [device.history for device in self.devices.values()]
-        return [flight for history in histories for flight in history.flights()]
 
 
 def _silent(device_id: str) -> Device:

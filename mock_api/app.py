@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import islice
 from math import ceil
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
@@ -30,12 +30,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, BeforeValidator, Field
-from pydantic.json_schema import SkipJsonSchema
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from mock_api.faults import MESSAGES, Misbehaviour, retry_after
-from mock_api.selection import Asked, Selection, select, select_flights
+from mock_api.selection import Asked, Selection, select
 from mock_api.state import Exchange, State
 
 if TYPE_CHECKING:
@@ -97,12 +96,6 @@ def _json_number(value: object) -> object:
 
 
 Whole = Annotated[int, Field(ge=0, le=10_000), BeforeValidator(_json_number)]
-
-
-class Flights(BaseModel):
-    """Flight logs (documentation: "Flight logs")."""
-
-    items: list[dict[str, Any]]
 
 
 class Growth(BaseModel):
@@ -235,13 +228,23 @@ async def throttle(state: Stateful) -> None:
         raise HTTPException(429, MESSAGES[429], retry_after(header, seconds))
 
 
-async def find(
-    state: Stateful, device: DeviceId, since: Since, until: Until, page: PageNumber
+async def find(  # noqa: PLR0913 - those of the documentation
+    request: Request,
+    state: Stateful,
+    *,
+    device: DeviceId,
+    since: Since,
+    until: Until,
+    page: PageNumber,
 ) -> Selection:
     """Find the rows of a page; see `mock_api.selection`."""
     if since > until:
         raise HTTPException(422, "unixUTCTimeStampFrom is after unixUTCTimeStampTo")
-    return select(state, Asked(device, since, until, page))
+    return state.cached(
+        request.url.path,
+        state.options.cache_seconds,
+        lambda: select(state, Asked(device, since, until, page)),
+    )
 
 
 Selected = Annotated[Selection, Depends(find)]
@@ -258,13 +261,27 @@ def columns(state: State, selected: Selection, known: Sequence[str]) -> list[str
     return keys
 
 
-def total(state: State, selected: Selection) -> dict[str, int | None]:
+def total(state: State, selected: Selection) -> dict[str, float | str | None]:
     """Return the number of pages in the form that the options ask for."""
-    if state.options.total == "missing":
+    form, pages = state.options.total, selected.total
+    if form == "missing" or (form == "first-page" and selected.page > 1):
         return {}
-    return {
-        "total_num_pages": None if state.options.total == "null" else selected.total
-    }
+    if form == "null" or pages is None:
+        return {"total_num_pages": None}
+    forms: dict[str, float | str] = {"string": str(pages), "float": float(pages)}
+    return {"total_num_pages": forms.get(form, pages)}
+
+
+def empty(state: State, page: dict[str, Any] | list[Any]) -> Response:
+    """Return a page without rows in the form that the options ask for."""
+    form = state.options.empty_form
+    if form == "204":
+        return Response(status_code=204)
+    if form == "null-data":
+        return answer(state, {**page, "data": None} if isinstance(page, dict) else None)
+    if form == "no-keys" and isinstance(page, dict):
+        page = {name: value for name, value in page.items() if name != "keys"}
+    return answer(state, page)
 
 
 def answer(state: State, content: Any) -> Response:  # noqa: ANN401 - any JSON
@@ -282,12 +299,12 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_every: dict[str, Any] = {
-    "dependencies": [Depends(delay), Depends(authorise), Depends(throttle)],
-    "responses": _errors(400, 401, 403, 429, 500, 502, 503, 504),
-}
-api = APIRouter(prefix="/v1/analytics", tags=["Analytics API"], **_every)
-flights = APIRouter(prefix="/v1/flights", tags=["Flight logs"], **_every)
+api = APIRouter(
+    prefix="/v1/analytics",
+    tags=["Analytics API"],
+    dependencies=[Depends(delay), Depends(authorise), Depends(throttle)],
+    responses=_errors(400, 401, 403, 429, 500, 502, 503, 504),
+)
 _RANGE = "/" + "/".join(
     f"{{{name}:segment}}"
     for name in (
@@ -329,6 +346,8 @@ def _number(value: Any) -> Any:  # noqa: ANN401 - whatever the account lists
 async def sessions(state: Stateful) -> Response:
     """All session IDs of the account."""
     ids = state.account.session_ids()
+    if state.options.session_form == "null":
+        return answer(state, None)
     if state.options.session_form == "number":
         return answer(state, list(map(_number, ids)))
     return answer(state, ids)
@@ -340,9 +359,7 @@ async def size_optimized(state: Stateful, selected: Selected) -> Response:
     keys = columns(state, selected, KEYS)
     data = [[row.get(key) for key in keys] for row in selected.rows]
     page = {"keys": keys, **total(state, selected), "data": data}
-    if not data and state.options.empty_form == "no-keys":
-        del page["keys"]
-    return answer(state, page)
+    return answer(state, page) if data else empty(state, page)
 
 
 @api.get(
@@ -354,54 +371,9 @@ async def tableau(state: Stateful, selected: Selected) -> Response:
     """Rows of a device between two times, as objects."""
     keys = columns(state, selected, TABLEAU_KEYS)
     data = [{key: row[key] for key in keys if key in row} for row in selected.rows]
-    if state.options.tableau_form == "bare-array":
-        return answer(state, data)
-    return answer(state, {**total(state, selected), "data": data})
-
-
-# A query string has no null, so the schema must not have it either.
-_Absent = SkipJsonSchema[None]
-_When = Annotated[int, Field(ge=0, lt=10**13)] | _Absent
-_Text = Annotated[str | _Absent, Query()]
-
-
-@flights.get(
-    "/company",
-    response_model=Flights | list[dict[str, Any]],
-    responses=_errors(413, 422),
-)
-async def company(  # noqa: PLR0913 - those of the documentation
-    state: Stateful,
-    *,
-    since: Annotated[_When, Query(alias="dateFrom")] = None,
-    until: Annotated[_When, Query(alias="dateTo")] = None,
-    date: Annotated[
-        Literal["uploadDate", "flightStartDate"], Query(alias="dateType")
-    ] = "uploadDate",
-    device: Annotated[_Text, Query(alias="deviceId")] = None,
-    version: Literal["afl", "djiv4", "djiv5"] | _Absent = None,
-    pilot: Annotated[_Text, Query(alias="pilotName")] = None,
-    comments: Annotated[
-        Literal["true", "false"] | _Absent, Query(alias="hasComments")
-    ] = None,
-) -> Response:
-    """All flight logs of the company, not paginated.
-
-    A flight log shows no upload date; here, it is uploaded at the end of its flight.
-    """
-    wanted = {
-        "deviceId": device,
-        "version": version,
-        "pilotName": pilot,
-        "hasComments": comments and comments == "true",
-    }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    field = "flightEndDate" if date == "uploadDate" else date
-    found = select_flights(state, since, until, field)
-    items = [flight for flight in found if wanted.items() <= flight.items()]
-    if state.options.flights_form == "bare-array":
-        return answer(state, items)
-    return answer(state, {"items": items})
+    bare = state.options.tableau_form == "bare-array"
+    page = data if bare else {**total(state, selected), "data": data}
+    return answer(state, page) if data else empty(state, page)
 
 
 control = APIRouter(prefix="/mock", tags=["Mock API"], responses=_errors(400, 422))
@@ -461,8 +433,7 @@ class Journal:
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in scope["headers"]
         }
-        query = scope["query_string"].decode("latin-1")
-        exchange = Exchange(scope["method"], scope["path"], headers, query)
+        exchange = Exchange(scope["method"], scope["path"], headers)
 
         async def noting(event: Event) -> None:
             if event["type"] == "http.response.start":
@@ -494,7 +465,6 @@ app = FastAPI(
     },
 )
 app.include_router(api)
-app.include_router(flights)
 app.include_router(control)
 app.add_middleware(Misbehaviour)
 app.add_middleware(Journal)

@@ -60,7 +60,6 @@ STREAMS = {
     "sessions": "^/v1/analytics/sessions$",
     "analytics": f"^/v1/analytics{_SEGMENTS}$",
     "tableau": f"^/v1/analytics/tableau{_SEGMENTS}$",
-    "flights": "^/v1/flights/company$",
 }
 
 Kind = Literal[
@@ -89,6 +88,10 @@ Kind = Literal[
     "no_total",
     "string_total",
     "short_row",
+    "null_data",
+    "swallowed",
+    "errors_and_no_data",
+    "timed_out_half",
     "other_shape",
     "drop",
     "reset_before",
@@ -112,8 +115,8 @@ class Fault:
     Attributes:
         kind: The fault. `status_429` and the like are that response; `quota` is
             Gateway's other 429.
-        where: An endpoint (version, devices, sessions, analytics, tableau, flights), or
-            a regular expression to search for in the path; by default, all requests.
+        where: An endpoint (version, devices, sessions, analytics, tableau), or a
+            regular expression to search for in the path; by default, all requests.
             `analytics` is the size-optimized endpoint alone.
         rate: The probability that a request is affected, determined by the seed, the
             path and the number of earlier requests for it.
@@ -229,7 +232,7 @@ class Misbehaviour:
             changed = Response(
                 _CHANGES[fault.kind](body),
                 status,
-                media_type=dict(headers)[b"content-type"].decode(),
+                media_type=dict(headers).get(b"content-type", b"").decode() or None,
             )
             await changed(scope, receive, send)
 
@@ -263,7 +266,7 @@ def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], b
     def changed(body: bytes) -> bytes:
         with contextlib.suppress(ValueError):
             page = json.loads(body)
-            if isinstance(page, dict) and "data" in page:
+            if isinstance(page, dict) and page.get("data") is not None:
                 change(page)
                 return json.dumps(page).encode()
         return body
@@ -274,6 +277,20 @@ def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], b
 def _shorten(page: dict[str, Any]) -> None:
     for row in page["data"][:1]:
         row.popitem() if isinstance(row, dict) else row.pop()
+
+
+def _swallow(page: dict[str, Any]) -> None:
+    page["data"] = []
+    if page.get("total_num_pages"):
+        page["total_num_pages"] = type(page["total_num_pages"])(0)
+
+
+def _fail(page: dict[str, Any]) -> None:
+    page.update(data=[], total_num_pages=0, errors=[{"message": MESSAGES[500]}])
+
+
+def _halve(page: dict[str, Any]) -> None:
+    page.update(data=page["data"][: len(page["data"]) // 2], timed_out=True)
 
 
 def _other_shape(body: bytes) -> bytes:
@@ -296,6 +313,10 @@ _CHANGES: dict[str, Callable[[bytes], bytes]] = {
         lambda page: page.update(total_num_pages=str(page.get("total_num_pages")))
     ),
     "short_row": _changing(_shorten),
+    "null_data": _changing(lambda page: page.update(data=None)),
+    "swallowed": _changing(_swallow),
+    "errors_and_no_data": _changing(_fail),
+    "timed_out_half": _changing(_halve),
     "other_shape": _other_shape,
 }
 

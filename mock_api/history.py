@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SECOND = 1_000_000
 
@@ -93,10 +90,15 @@ class History:
         start: datetime,
         end: datetime,
         non_ascii: bool = False,
+        rows_per_second: int | None = None,
     ) -> None:
-        """Distribute so many rows over sessions within [start, end)."""
+        """Distribute so many rows over sessions within [start, end).
+
+        With `rows_per_second`, each second from the start on has that many rows instead.
+        """
         self.device_id = device_id
         self.non_ascii = non_ascii
+        self.rows_per_second = rows_per_second
         self.rows = range(rows)
         self._salt = crc32(f"{seed}/{device_id}".encode())
         self._start = int(start.timestamp()) * SECOND
@@ -108,6 +110,8 @@ class History:
 
     def instant(self, index: int) -> int:
         """Return the instant of a row in microseconds since 1970; rows are in order."""
+        if self.rows_per_second:
+            return self._start + index // self.rows_per_second * SECOND
         session, within = divmod(index, _SESSION_ROWS)
         cycle, rest = divmod(within, len(_CYCLE))
         return self._time(
@@ -134,7 +138,9 @@ class History:
             "model_id": session.model_id,
             "session_id": session.session_id,
             "source_file_name": session.source_file_name,
-            "timestamp": frame.timestamp,
+            "timestamp": timestamp(self.instant(index))
+            if self.rows_per_second
+            else frame.timestamp,
         }
 
     def session_ids(self) -> list[str]:
@@ -142,41 +148,9 @@ class History:
         numbers = range(-(-len(self.rows) // _SESSION_ROWS))
         return [str(self._begin(number) // 1000) for number in numbers]
 
-    def flights(self) -> Iterator[dict[str, Any]]:
-        """Yield the flight log of each session, as the API sends it."""
-        seconds = -(-self._frame_time * _SESSION_FRAMES // SECOND)
-        for number, session_id in enumerate(self.session_ids()):
-            start = self._time(self._begin(number), 0)
-            noise = crc32(b"flight %d" % number, self._salt)
-            name = f"flight-{self.device_id}-{session_id}"
-            yield {
-                "id": name,
-                "s3Path": f"flightlogs/{name}.csv",
-                "name": f"Flight {number + 1}",
-                "teamId": "team-1",
-                "teamName": "Inspection",
-                "companyId": "company-1",
-                "ownerId": f"user-{noise % 3}",
-                "deviceId": self.device_id,
-                "pilotName": ("Ada", "Zoë", "李")[noise % 3],
-                "version": ("afl", "djiv4", "djiv5")[noise // 3 % 3],
-                "flightStartDate": timestamp(start),
-                "flightEndDate": timestamp(start + seconds * SECOND),
-                "flightDuration": str(seconds),
-                "flightDistance": str(noise % 5000),
-                "takeOffLocation": {
-                    "lat": -33.8 + noise % 1000 / 10_000,
-                    "long": 151.2 + noise % 999 / 10_000,
-                },
-                "droneName": f"Drone {self.device_id[-4:]}",
-                "deviceSerial": f"SN-{self.device_id[1:9]}",
-                "hasComments": noise % 4 == 0,
-                "missionIds": [f"mission-{noise % 7}"],
-                "taskIds": [f"task-{part}" for part in range(noise % 3)],
-                "jobIds": [],
-            }
-
     def _begin(self, session: int) -> int:
+        if self.rows_per_second:
+            return self.instant(session * _SESSION_ROWS)
         slack = self._slot - self._frame_time * _SESSION_FRAMES
         jitter = crc32(b"begin %d" % session, self._salt) * 1000 % max(slack, 1)
         return (self._start + session * self._slot + jitter) // 1000 * 1000
@@ -188,7 +162,8 @@ class History:
     def _make_session(self, number: int) -> _Session:
         begin = self._begin(number)
         noise = crc32(b"session %d" % number, self._salt)
-        model_id, classes = _MODELS[noise % len(_MODELS)]
+        # Only the rows of groups can be identical.
+        model_id, classes = _MODELS[0 if self.rows_per_second else noise % len(_MODELS)]
         names = _NON_ASCII if self.non_ascii else {}
         recorded = datetime.fromtimestamp(begin // SECOND, timezone.utc)
         recording = (

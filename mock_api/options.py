@@ -40,19 +40,41 @@ class Options:
         "shuffled",
         "reshuffled",
         "per-page",
+        "stable-ties",
+        "descending-stable-ties",
     ] = Field(
         default="ascending",
         description="order of the rows of a range",
     )
-    total: Literal["present", "null", "missing"] = Field(
-        default="present", description="form of total_num_pages"
+    range_offset_hours: float = Field(
+        default=0,
+        description="hours from the timestamp of a row to the time by which ranges find "
+        "it",
+    )
+    total: Literal[
+        "present",
+        "null",
+        "missing",
+        "floor",
+        "low",
+        "zero",
+        "device",
+        "first-page",
+        "string",
+        "float",
+    ] = Field(default="present", description="form or error of total_num_pages")
+    total_cache_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="seconds for which total_num_pages of a device and range is cached",
     )
     empty_total: Annotated[Literal["0", "1", "null"], BeforeValidator(str)] = Field(
         default="0", description="total_num_pages of a range without rows"
     )
-    empty_form: Literal["documented", "no-keys"] = Field(
+    empty_form: Literal["documented", "no-keys", "null-data", "204"] = Field(
         default="documented",
-        description="form of a size-optimized page without rows: with or without keys",
+        description="form of a page without rows: as documented, size-optimized without "
+        "keys, with null as data, or no body with status 204",
     )
     past_end: Literal["empty", "404", "422", "repeat"] = Field(
         default="empty",
@@ -68,17 +90,14 @@ class Options:
         description="form of the version: in braces as documented, a JSON string, bare "
         "digits, or an object",
     )
-    session_form: Literal["string", "number"] = Field(
+    session_form: Literal["string", "number", "null"] = Field(
         default="string",
-        description="form of the IDs in the list of sessions: strings or JSON numbers",
+        description="form of the list of sessions: IDs as strings, IDs as JSON numbers, "
+        "or null instead of the list",
     )
     tableau_form: Literal["object", "bare-array"] = Field(
         default="object",
         description="form of a Tableau page: as documented, or an array of rows",
-    )
-    flights_form: Literal["items", "bare-array"] = Field(
-        default="items",
-        description="form of the flight logs: as documented, or an array of flight logs",
     )
     unknown_device: Literal["404", "403", "empty"] = Field(
         default="404", description="response for a device that does not exist"
@@ -87,6 +106,11 @@ class Options:
         default=0,
         ge=0,
         description="oldest rows of a device that expire with each request for its rows",
+    )
+    cache_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="seconds for which the page of a URL is cached",
     )
     seed: int = Field(
         default=0, description="seed of the data, the random orders and the faults"
@@ -122,6 +146,20 @@ class Options:
     )
     too_large: Literal["400", "413", "422", "502", "504"] = Field(
         default="413", description="response for a range beyond these limits"
+    )
+    max_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="number of rows of a range that are served, the first in its order",
+    )
+    max_rows_total: Literal["exact", "capped"] = Field(
+        default="exact",
+        description="total_num_pages with max_rows: of all rows, or of the served ones",
+    )
+    beyond_max_rows: Literal["empty", "400", "404", "500", "502"] = Field(
+        default="empty",
+        description="response for a page that starts after max_rows rows: a page without "
+        "rows, or an error",
     )
     max_body: int | None = Field(
         default=None,

@@ -7,15 +7,18 @@ import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mock_api.faults import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from mock_api.account import Account, Expired, View
     from mock_api.options import Options
+
+_Value = TypeVar("_Value")
 
 
 @dataclass
@@ -25,7 +28,6 @@ class Exchange:
     method: str
     path: str
     headers: dict[str, str]
-    query: str = ""
     started: float = field(default_factory=time.monotonic)
     status: int | None = None
 
@@ -43,6 +45,7 @@ class State:
     expired: dict[str, Expired | None] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _admitted: deque[float] = field(default_factory=deque)
+    _cache: dict[Hashable, tuple[float, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Create the schedule of the faults."""
@@ -80,6 +83,18 @@ class State:
             request = self.visits[name] + 1
             if self.account.has(name, request):
                 yield from map(dict, self.view(name, request))
+
+    def cached(
+        self, key: Hashable, seconds: float | None, make: Callable[[], _Value]
+    ) -> _Value:
+        """Return a value, which is made again only after so many seconds, if any."""
+        now = time.monotonic()
+        made, value = self._cache.get(key, (-inf, None))
+        if seconds is None or made + seconds <= now:
+            value = make()
+            if seconds is not None:
+                self._cache[key] = now, value
+        return value  # type: ignore[no-any-return]
 
     def wait(self) -> float:
         """Admit a request and return 0, or return the seconds until one is admitted."""

@@ -34,7 +34,6 @@ FACTS = {
     "enables.\n- A personal access token with the role Viewer (recommended), or a legacy API "
     "key.",
     "quality": "unknown",
-    "select": ["analytics.*", "devices.*", "sessions.*"],
     "usage": "This tap is for Unleash live (unleashlive.com). It is not for Unleash "
     "(getunleash.io, feature flags) or Unleashed (inventory software).",
     "variant": "tap-unleash",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,12 +11,12 @@ from urllib.parse import urlsplit
 
 from jsonschema import Draft7Validator
 
-from tap_unleash.api.errors import FatalError
-from tap_unleash.api.time_window import EARLIEST, LATEST
-from tap_unleash.api.timestamps import parse_timestamp
+from tap_unleash.errors import FatalError
+from tap_unleash.timestamps import parse_timestamp
+from tap_unleash.windows import DAY, EARLIEST, LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
 PREFIX = "TAP_UNLEASH_"
 """Prefix of the environment variables of the settings."""
@@ -39,11 +38,11 @@ class Config:
         api_url: Base URL without a trailing slash.
         start: First instant to read, in epoch milliseconds.
         end: Last instant to read, in epoch milliseconds.
-        device_ids: The devices to read; all if `None`.
+        device_ids: The devices to read; all if empty.
         lookback: Lookback window in milliseconds.
         response_format: ``size_optimized`` or ``tableau``.
         concurrency: Maximum number of concurrent requests.
-        shard: Number of the shard and of all shards, if set.
+        shard: Number of the shard and of all shards.
         request_timeout: Seconds.
     """
 
@@ -51,11 +50,11 @@ class Config:
     api_url: str
     start: int
     end: int
-    device_ids: frozenset[str] | None
+    device_ids: frozenset[str]
     lookback: int
     response_format: str
     concurrency: int
-    shard: tuple[int, int] | None
+    shard: tuple[int, int]
     request_timeout: int
 
     @classmethod
@@ -72,46 +71,52 @@ class Config:
         Raises:
             InvalidConfiguration: If a setting is invalid.
         """
-        device_ids = settings.get("device_ids")
+        batch = settings.get("batch_config")
+        if batch and (settings.get("stream_maps") or settings.get("flattening_enabled")):
+            msg = (
+                "'batch_config' cannot be combined with 'stream_maps' or 'flattening_enabled': "
+                "they are not applied to batch files. Remove one of them."
+            )
+            raise InvalidConfiguration(msg)
         config = cls(
             api_key=_parse_key(settings["api_key"]),
             api_url=_parse_url(settings["api_url"]),
             start=max(_parse_date(settings, "start_date", EARLIEST), EARLIEST),
             end=_parse_date(settings, "end_date", now),
-            device_ids=frozenset(device_ids) if device_ids else None,
+            device_ids=frozenset(settings.get("device_ids") or ()),
             lookback=settings["lookback_minutes"] * 60_000,
             response_format=settings["response_format"],
             concurrency=settings["concurrency"],
-            shard=_parse_shard(settings.get("shard")),
+            shard=_parse_shard(settings.get("shard") or "1/1"),
             request_timeout=settings["request_timeout"],
         )
         if config.end < EARLIEST:
-            msg = (
-                "'end_date' is before 2001-09-09, the first date that can be requested."
-            )
+            msg = "'end_date' is before 2001-09-09, the first date that can be requested."
             raise InvalidConfiguration(msg)
         if config.start > config.end:
             end = settings.get("end_date") or "the start of the sync"
-            start = settings.get("start_date")
-            msg = f"'start_date' ({start}) is later than 'end_date' ({end})."
+            msg = f"'start_date' ({settings.get('start_date')}) is later than 'end_date' ({end})."
             raise InvalidConfiguration(msg)
         return config
 
-    def selects(self, device_id: str) -> bool:
-        """Return whether a device is extracted.
+    def select(self, device_ids: Sequence[str]) -> list[str]:
+        """Select the devices to extract.
 
         Args:
-            device_id: The device.
+            device_ids: The devices of the account.
 
         Returns:
-            Whether `device_ids` and `shard` select it.
+            Those that `device_ids` and `shard` select.
+
+        Raises:
+            InvalidConfiguration: If the account does not have one of `device_ids`.
         """
-        if self.device_ids is not None and device_id not in self.device_ids:
-            return False
-        if self.shard is None:
-            return True
+        if unknown := self.device_ids.difference(device_ids):
+            msg = f"Unknown device in 'device_ids': {', '.join(sorted(unknown))}."
+            raise InvalidConfiguration(msg)
         number, shards = self.shard
-        return shard_of(device_id, shards) == number
+        wanted = self.device_ids or frozenset(device_ids)
+        return [d for d in device_ids if d in wanted and shard_of(d, shards) == number]
 
 
 def shard_of(device_id: str, shards: int) -> int:
@@ -138,60 +143,29 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     Returns:
         The error message, without the credential.
     """
-    reasons = []
-    known = schema["properties"]
+    known, reasons = schema["properties"], []
     for error in Draft7Validator(schema).iter_errors(dict(settings)):
-        setting = ".".join(map(str, error.path)) or None
-        if error.validator == "required":
-            missing = next(
-                name for name in error.validator_value if name not in settings
-            )
+        setting = ".".join(map(str, error.path))
+        if error.validator == "required" and not setting:
+            missing = next(name for name in error.validator_value if name not in settings)
             reasons.append(
                 f"missing required setting '{missing}'. Set it in the config file, or set "
-                f"{PREFIX}{missing.upper()} and pass --config=ENV"
+                f"{PREFIX}{missing.upper()} and pass --config=ENV."
             )
-        elif error.validator == "additionalProperties" and setting is None:
+        elif error.validator == "additionalProperties" and not setting:
             for name in sorted(settings.keys() - known.keys()):
                 near = get_close_matches(name, known, 1, 0.4)
-                reasons.append(
-                    f"unknown setting '{name}'"
-                    + (f". Did you mean '{near[0]}'?" if near else "")
-                )
-        elif setting == "shard" and error.validator == "pattern":
-            reasons.append(f"'shard' must look like '2/5'; got {error.instance!r}")
+                hint = f" Did you mean '{near[0]}'?" if near else ""
+                reasons.append(f"unknown setting '{name}'.{hint}")
         else:
-            reasons.append(f"'{setting}': {error.message}")
-    text = f"Invalid configuration: {'; '.join(reasons)}"
+            reasons.append(f"'{setting}': {error.message}.")
+    text = f"Invalid configuration: {' '.join(reasons)}"
     key = str(settings.get("api_key") or "")
-    if len(key) >= SHORTEST_SECRET:
-        text = text.replace(key, "***")
-    return text if text.endswith("?") else f"{text}."
-
-
-def unknown_variables(
-    environment: Iterable[str], schema: Mapping[str, Any]
-) -> Iterator[str]:
-    """Find environment variables that look like settings, and are none.
-
-    Args:
-        environment: The names of the variables.
-        schema: The JSON schema of the settings.
-
-    Yields:
-        A warning per variable.
-    """
-    known = {PREFIX + name.upper() for name in schema["properties"]}
-    for name in sorted(set(environment) - known - {f"{PREFIX}LOGLEVEL"}):
-        if name.startswith(PREFIX):
-            near = get_close_matches(name, known, 1, 0.8)
-            yield (
-                f"Ignoring the environment variable {name}: there is no such setting"
-                + (f". Did you mean {near[0]}?" if near else "")
-            )
+    return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
 
 
 def _parse_key(key: str) -> str:
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
+    if not re.fullmatch(r"[!-~]+", key):
         msg = "'api_key' is empty or contains whitespace or non-ASCII characters."
         raise InvalidConfiguration(msg)
     return key
@@ -200,47 +174,41 @@ def _parse_key(key: str) -> str:
 def _parse_url(text: str) -> str:
     try:
         url = urlsplit(text)
-        valid = (
-            url.scheme in {"http", "https"}
-            and url.hostname
-            and re.fullmatch(r"[^\s@?#\\]+", text)
-            and url.port != 0
-        )
+        valid = url.scheme in {"http", "https"} and url.hostname and url.port != 0
     except ValueError:
         valid = False
-    if not valid:
+    if not valid or not re.fullmatch(r"[^\s@?#\\]+", text):
         msg = "'api_url' must be a URL such as https://api.unleashlive.com/v1."
         raise InvalidConfiguration(msg)
-    if url.scheme == "http" and not _is_loopback(str(url.hostname)):
+    loopback = re.fullmatch(r"localhost|127(\.\d+){3}|::1", str(url.hostname))
+    if url.scheme == "http" and not loopback:
         msg = "'api_url' must use https:// so that the credential is encrypted in transit."
         raise InvalidConfiguration(msg)
     return text.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _parse_date(settings: Mapping[str, Any], name: str, default: int) -> int:
     if not (value := settings.get(name)):
         return default
+    date_only = re.fullmatch(r"\d{4}-\d\d-\d\d", value)
     try:
-        return min(parse_timestamp(value, date_only=True)[1], LATEST - 1)
-    except (TypeError, ValueError, OverflowError):
+        _, instant = parse_timestamp(f"{value}T00:00:00Z" if date_only else value)
+    except (ValueError, OverflowError):
         msg = (
-            f"'{name}' must be an ISO 8601 date or datetime, for example "
-            f"2024-01-31T00:00:00Z; got {value!r}."
+            f"'{name}' must be an ISO 8601 date or datetime, for example 2024-01-31T00:00:00Z; "
+            f"got {value!r}."
         )
         raise InvalidConfiguration(msg) from None
+    if date_only and name == "end_date":  # a date means its whole day
+        instant += DAY - 1
+    return min(instant, LATEST - 1)
 
 
-def _parse_shard(value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    number, shards = map(int, value.split("/"))
+def _parse_shard(value: str) -> tuple[int, int]:
+    if not (match := re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", value, re.ASCII)):
+        msg = f"Invalid configuration: 'shard' must look like '2/5'; got {value!r}."
+        raise InvalidConfiguration(msg)
+    number, shards = map(int, match.groups())
     if number > shards:
         msg = (
             f"Invalid configuration: shard {value} is out of range (1/{shards} to "

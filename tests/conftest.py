@@ -9,9 +9,7 @@ import pytest
 def _no_settings_from_outside() -> None:
     """Whoever runs the tests may have an account, a project and a database of their own."""
     for name in list(os.environ):
-        if name.startswith(
-            ("MELTANO_", "PG", "SINGER_SDK_", "TAP_UNLEASH_", "TARGET_")
-        ):
+        if name.startswith(("MELTANO_", "PG", "SINGER_SDK_", "TAP_UNLEASH_", "TARGET_")):
             del os.environ[name]
 
 

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 def run(*command: str | Path, cwd: Path = ROOT, **env: str) -> str:
     """Run a program that must succeed, and give what it printed."""
     done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=os.environ | env,
-        capture_output=True,
-        check=False,
-        text=True,
+        command, cwd=cwd, env=os.environ | env, capture_output=True, check=False, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -41,27 +41,6 @@ def records(output: str) -> int:
     return sum(m["type"] == "RECORD" and m["stream"] == "analytics" for m in messages)
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("installer", ["pipx", "uv tool"])
-def test_wheel_installs_as_a_program(
-    installer: str, tmp_path: Path, api: MockAPI, settings: dict[str, str]
-) -> None:
-    run(SCRIPTS / "uv", "build", "--wheel", "-o", tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
-    home, programs = str(tmp_path / "home"), tmp_path / "bin"
-    if installer == "pipx":
-        run("make", ".venvs/delivery/.ready")
-        pipx = ROOT / ".venvs" / "delivery" / "bin" / "pipx"
-        run(pipx, "install", wheel, PIPX_HOME=home, PIPX_BIN_DIR=str(programs))
-    else:
-        uv = (SCRIPTS / "uv", "tool", "install", "--python", sys.executable)
-        run(*uv, wheel, UV_TOOL_DIR=home, UV_TOOL_BIN_DIR=str(programs))
-    tap = programs / "tap-unleash"
-    assert run(tap, "--version", cwd=tmp_path).startswith("tap-unleash v")
-    output = run(tap, "--config", "ENV", cwd=tmp_path, **settings)
-    assert records(output) == len(api.truth())
-
-
 def test_workflows_and_dockerfiles_are_clean() -> None:
     run("make", "delivery")
 
@@ -74,12 +53,8 @@ def test_workflow_tests_every_python_that_is_promised() -> None:
 
 
 def test_env_example_names_settings() -> None:
-    names = re.findall(
-        r"^#?TAP_UNLEASH_(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE
-    )
-    assert {name.lower() for name in names} <= set(
-        TapUnleash.config_jsonschema["properties"]
-    )
+    names = re.findall(r"^#?TAP_UNLEASH_(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert {name.lower() for name in names} <= set(TapUnleash.config_jsonschema["properties"])
 
 
 def dockerfile(name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -119,27 +94,9 @@ def build(name: str, root: Path) -> list[str]:
     return entry
 
 
-def test_image_of_the_tap(
-    tmp_path: Path, api: MockAPI, settings: dict[str, str]
-) -> None:
+def test_image_of_the_tap(tmp_path: Path, api: MockAPI, settings: dict[str, str]) -> None:
     tap = build("Dockerfile", tmp_path)
     assert "0.1.0.dev0" in run(*tap, "--version", cwd=tmp_path)
     shutil.rmtree(tmp_path / "src")  # it is not in the image
     output = run(*tap, "--config", "ENV", cwd=tmp_path, **settings)
     assert records(output) == len(api.truth())
-
-
-@pytest.mark.timeout(600)
-def test_image_of_meltano(
-    tmp_path: Path, api: MockAPI, settings: dict[str, str]
-) -> None:
-    meltano = build("Dockerfile.meltano", tmp_path)
-    (environment,) = (
-        rest for word, rest in dockerfile("Dockerfile.meltano")[1] if word == "ENV"
-    )
-    env = dict(pair.split("=") for pair in environment.split()) | settings
-    env["HOME"] = str(tmp_path / "project")
-    project = tmp_path / "project"
-    run(*meltano, "run", "tap-unleash", "target-jsonl", cwd=project, **env)
-    (file,) = project.glob("output/analytics*.jsonl")
-    assert len(file.read_text().splitlines()) == len(api.truth())

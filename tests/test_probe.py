@@ -1,360 +1,148 @@
-"""`make probe`: polite, read-only, and silent about the account."""
+"""`make probe` finds out how an API behaves, and prints nothing about the account."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import sys
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
-from reliability.probes import Clock, config, probe
-from reliability.runs import row
-from reliability.servers import server
 
-from demo.pipeline import ROOT
 from mock_api import Account, Fault, MockAPI, Row
-from scripts.probe import asker
-from scripts.probe.__main__ import run
-from scripts.probe.asker import Asker, Stopped
-from scripts.probe.exchange import Range
-from scripts.probe.report import markdown
-from tap_unleash.api import transport
+from scripts import probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from scripts.probe.report import Report
+    Run = Callable[..., dict[str, str]]
 
-EXAMPLE = ROOT / "examples" / "probe"
-PAGE_SIZE = 250
-
-
-def program(
-    url: str, folder: Path, *options: str, key: str = "mock"
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.probe", "--api-url", url]
-    return subprocess.run(
-        [*command, "--output", str(folder), *options],
-        cwd=ROOT,
-        env=os.environ | {"TAP_UNLEASH_API_KEY": key},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+LONG, EMPTY = "Responses for long ranges", "Range without rows"
+SIZE, ORDER, BOUNDS = "Rows on a page", "Order of rows", "Bounds of a range"
+AGAIN, SHORTER = "Page 1, requested again", "Page 1 of a range that is 1 ms shorter"
+PAST, TOTAL = "Page after the last one", "`total_num_pages`"
 
 
-def assert_line(done: subprocess.CompletedProcess[str], expected: str) -> None:
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert re.fullmatch(f"probe: {expected}\n", done.stderr)
+def empty(total: str = "integer 0", keys: str = "array", data: str = "array") -> str:
+    return f"HTTP 200, `total_num_pages` {total}, `keys` {keys}, `data` {data}"
+
+
+def past(total: str) -> str:
+    return f"HTTP 200, `total_num_pages` {total}, `data` array"
+
+
+CALM = {
+    SIZE: "250",
+    ORDER: "ascending",
+    AGAIN: "the same order",
+    SHORTER: "the same order",
+    BOUNDS: "start inclusive, end inclusive",
+    EMPTY: empty(),
+    PAST: past("integer 1"),
+    TOTAL: "right",
+}
+FEW = "not found out: too few rows"
+FAULT = Fault(kind="status_503", where="/1$", start=3, until=3)
+ROUNDED = "rounded or shifted, not exact to the millisecond"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def answers(api: MockAPI, *arguments: str, **settings: str) -> dict[str, str]:
+        for name, value in {"api_url": api.url, "api_key": "mock", **settings}.items():
+            monkeypatch.setenv(f"TAP_UNLEASH_{name.upper()}", value)
+        probe.main(arguments)
+        text = capsys.readouterr().out
+        assert len(api.requests) < 40
+        assert text.startswith("Probe of another server\n\n| question | answer |\n")
+        lines = [line.strip("| ").split(" | ") for line in text.splitlines()[4:]]
+        assert lines[-1] == ["Requests", str(len(api.requests))]
+        return {line[0]: line[1] for line in lines}
+
+    return answers
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"),
+    ("options", "differs"),
     [
-        ("status_403", r"The API rejected .+ \(HTTP 403 Forbidden\)\. Check that .+"),
+        ({}, {}),
         (
-            "status_404",
-            r"The API rejected .+ \(HTTP 404 Not Found\)\. Check --api-url\.",
+            {"order": "descending", "bounds": "open", "past_end": "404"} | {"empty_form": "204"},
+            {ORDER: "descending", BOUNDS: "start exclusive, end exclusive"}
+            | {PAST: "HTTP 404", EMPTY: "HTTP 204"},
         ),
-        ("status_502", r"The API rejected .+ \(HTTP 502 Bad Gateway\)\. Retry later\."),
-        ("redirect", r"The API rejected .+ \(HTTP 302 Found\)\. Check --api-url\."),
-        ("hang", r"The API does not respond: time-out after 0\.3 s\."),
-        ("drip", r"The API does not respond: time-out after 0\.3 s\."),
-        ("drop", r"The API does not respond: connection .+ closed .+\."),
+        (
+            {"order": "ties-per-page", "bounds": "left-open", "past_end": "repeat"}
+            | {"empty_total": "1", "empty_form": "null-data"},
+            {SHORTER: "another order", BOUNDS: "start exclusive, end inclusive"}
+            | {PAST: "the last page again"}
+            | {EMPTY: empty("integer 1", data="null")},
+        ),
+        (
+            {"order": "ties-per-request", "bounds": "right-open", "past_end": "422"},
+            {AGAIN: "another order", SHORTER: "another order", PAST: "HTTP 422"}
+            | {BOUNDS: "start inclusive, end exclusive"},
+        ),
+        (
+            {"order": "shuffled", "total": "low", "empty_form": "no-keys"},
+            {ORDER: "not sorted by time", TOTAL: "too low: another page follows"}
+            | {EMPTY: empty(keys="absent")},
+        ),
+        (
+            {"order": "reshuffled", "total": "null", "page_size": 100},
+            {ORDER: "not sorted by time", AGAIN: "other rows", SHORTER: "other rows"}
+            | {TOTAL: "not reported", SIZE: "100"}
+            | {EMPTY: empty("null"), PAST: past("null")},
+        ),
+        (
+            {"total": "device", "round_bounds": "second"},
+            {TOTAL: "wrong for a range of one page", BOUNDS: ROUNDED}
+            | {EMPTY: empty("integer 4"), PAST: past("integer 4")},
+        ),
+        ({"page_size": 7}, {SIZE: "7", AGAIN: FEW, SHORTER: FEW}),
+        ({"page_size": 5000, "round_bounds": "day"}, {SIZE: "1000 or more", BOUNDS: ROUNDED}),
+        ({"max_rows": 500}, {TOTAL: "too high: HTTP 200 and no rows on the last page"}),
+        ({"rate_limit": 9, "rate_window": 0.5, "faults": (FAULT,)}, {}),
     ],
+    ids=str,
 )
-def test_an_api_that_cannot_be_probed_ends_in_one_line(
-    tmp_path: Path, kind: str, expected: str
-) -> None:
-    with MockAPI(faults=[Fault.parse(f"kind={kind},seconds=1")]) as api:
-        done = program(api.url, tmp_path, "--timeout", "0.3")
-        assert len(api.requests) <= 3
-    assert_line(done, expected)
+def test_each_answer_is_right(run: Run, options: dict[str, Any], differs: dict[str, str]) -> None:
+    with MockAPI(**{"page_size": 250, **options}) as api:
+        found = run(api)
+    assert {question: found[question] for question in CALM} == {**CALM, **differs}
 
 
-def test_an_address_without_a_server_ends_in_one_line(tmp_path: Path) -> None:
-    done = program("http://127.0.0.1:9/v1", tmp_path)
-    assert_line(done, "The API does not respond: cannot connect to .+")
+def test_a_shorter_range_is_examined_if_all_history_is_rejected(run: Run) -> None:
+    with MockAPI(page_size=250, max_range_seconds=40 * 86_400) as api:
+        found = run(api, start_date="2018-08-18", end_date="2020-08-17")
+    days = ("730 days: HTTP 413", "366 days: HTTP 413", "31 days: HTTP 200")
+    assert found.items() >= {**CALM, LONG: "; ".join(days)}.items()
 
 
-@pytest.mark.parametrize(
-    ("options", "key", "expected"),
-    [
-        ([], "", r"Missing credential\. Set TAP_UNLEASH_API_KEY\."),
-        ([], "two words", "'api_key' is empty or contains whitespace .+"),
-        (["--start", "soon"], "mock", "'start_date' must be an ISO 8601 date .+"),
-        (["--api-url", "http://example.com"], "mock", "'api_url' must use https:// .+"),
-    ],
-)
-def test_a_wrong_option_ends_in_one_line(
-    tmp_path: Path, options: list[str], key: str, expected: str
-) -> None:
-    assert_line(program("http://127.0.0.1:9/v1", tmp_path, *options, key=key), expected)
-
-
-def test_a_folder_that_is_not_writable_costs_no_request(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with MockAPI() as api:
-        done = program(api.url, tmp_path / "file" / "folder")
-        assert not api.requests
-    assert_line(
-        done, r"Cannot write to '.+': Not a directory\. Choose another --output\."
-    )
-
-
-def test_make_writes_both_reports(tmp_path: Path) -> None:
-    with MockAPI() as api:
-        device = next(iter(api.account.devices))
-        options = f"--api-url {api.url} --device {device} --start 2020-08-10 --budget 9"
-        done = subprocess.run(
-            ["make", "--silent", "probe", f"ARGS={options} --output '{tmp_path}'"],  # noqa: S607
-            cwd=ROOT,
-            env=os.environ | {"TAP_UNLEASH_API_KEY": "mock"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert len(api.requests) == 9
-    assert (done.returncode, done.stderr) == (0, "")
-    ended = "the budget of 9 requests was spent"
-    assert done.stdout.startswith(
-        f"9 requests were sent. The probe ended early: {ended}."
-    )
-    made = json.loads((tmp_path / "report.json").read_text())
-    assert made["ended_early"] == ended
-    assert made["answers"]["unknown_device"]["finding"] is None
-    assert markdown(made) == (tmp_path / "report.md").read_text()
-    assert {one["device"] for one in made["requests"] if "device" in one} == {
-        "device-1"
-    }
-
-
-def without_times(made: Report) -> Report:
-    answers = made["answers"].items()
-    return made | {"answers": {k: a for k, a in answers if not a["timing"]}}
-
-
-def test_the_example_is_a_report_of_the_mock_api() -> None:
-    with MockAPI(page_size=PAGE_SIZE) as api:
-        made = probe(api)
-    shipped = json.loads((EXAMPLE / "report.json").read_text())
-    assert without_times(json.loads(json.dumps(made))) == without_times(shipped)
-    assert markdown(shipped) == (EXAMPLE / "report.md").read_text()
-    assert "mock API; not the live API" in shipped["source"]
-    assert shipped["source"] in markdown(shipped)
-
-
-CANARY = "canary"
-INSTANT = 1_714_521_600_000_000
-
-
-class Singing(BaseHTTPRequestHandler):
-    """Answers with canaries wherever the API could send private data."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        *_, name = path = self.path.split("/")
-        status, content = 200, self.content(name, path)
-        if content is None:
-            status, content = 422, {"message": CANARY, CANARY: CANARY}
-        body = json.dumps(content).encode()
-        self.send_response(status, CANARY)
-        for header in ("content-type", "retry-after", "x-ratelimit-limit", CANARY):
-            self.send_header(header, CANARY)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def content(self, name: str, path: list[str]) -> object:
-        ids = [f"{CANARY}-{number}" for number in range(3)]
-        if name in {"devices", "sessions"}:
-            return ids
-        if name == "version":
-            return f"{CANARY}-1.0"
-        if path[-4] not in ids or len(path[-3]) != 13 or name == "0":
-            return None
-        rows = [
-            {CANARY: CANARY, "timestamp": f"2024-05-01T00:00:{n:02}.000Z"}
-            | dict.fromkeys(("class_name", "source_file_name"), f"{CANARY}-{n}")
-            | {"count": 424242, "session_id": CANARY, "device_id": path[-4]}
-            for n in range(60)
-            if int(path[-3]) <= 1_714_521_600_000 + 1000 * n <= int(path[-2])
-        ]
-        if "tableau" in path:
-            return rows
-        values = [list(row.values()) for row in rows]
-        return {
-            "keys": [*rows[0]] if rows else [CANARY],
-            "data": values,
-            CANARY: CANARY,
-        }
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def singing() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Singing) as api:
-        thread = Thread(target=api.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{api.server_port}/v1"
-        api.shutdown()
-        thread.join()
-
-
-def test_no_data_of_the_account_are_in_the_reports(tmp_path: Path) -> None:
-    key = f"ul_pat_{CANARY}"
-    with singing() as url:
-        done = program(url, tmp_path, "--device", f"{CANARY}-1", key=key)
-    assert (done.returncode, done.stderr) == (0, "")
-    texts = [(tmp_path / f"report.{form}").read_text() for form in ("json", "md")]
-    made = json.loads(texts[0])
-    assert made["answers"]["columns"]["finding"]["unknown"] == [["string"]]
-    assert made["answers"]["same_rows"]["finding"] is True
-    assert made["answers"]["error_body"]["finding"] == "message"
-    assert made["answers"]["rate_limit_headers"]["finding"] == [
-        "retry-after",
-        "x-ratelimit-limit",
-    ]
-    for text in (*texts, done.stdout):
-        assert CANARY not in text.lower()
-        assert "424242" not in text
-        assert "2024-05-01" not in text
-
-
-STRANGE: list[Any] = [
-    *(
-        "soon",
-        "",
-        None,
-        17,
-        [],
-        {},
-        "9999-99-99T00:00:00Z",
-        "0001-01-01T00:00:00+23:00",
-    ),
-    msgspec.Raw(b'"2024-05-01T00:00:00.123456789123Z"'),
-    *(msgspec.Raw(b"1e999"), msgspec.Raw(b'"\\ud800"'), msgspec.Raw(b"NaN")),
-]
-
-
-def shown(value: object) -> str:
-    """Return an ID that is the same in all workers of pytest."""
-    return repr(bytes(value) if isinstance(value, msgspec.Raw) else value)
-
-
-@pytest.mark.parametrize("value", STRANGE, ids=shown)
-@pytest.mark.parametrize(
-    ("column", "fault"),
-    [
-        ("timestamp", "string_total"),
-        ("count", "other_shape"),
-        ("class_name", "string_total"),
-        (CANARY, "other_shape"),
-    ],
-)
-def test_strange_values_are_described(value: object, column: str, fault: str) -> None:
+@pytest.mark.parametrize("response_format", ["size_optimized", "tableau"])
+def test_no_data_of_the_account_are_printed(run: Run, response_format: str) -> None:
+    columns = ("class_name", "model_id", "session_id", "source_file_name", "canary")
     rows = [
-        Row(row("W1", n, **({column: value} if n == 7 else {})), INSTANT + n)
-        for n in range(9)
+        Row(
+            dict.fromkeys(columns, f"canary-{n}")
+            | {"device_id": "canary", "count": 424242 + n / 2, "frame_number": None}
+            | {"timestamp": f"2019-03-04T05:06:{n:02}.000Z"}
+        )
+        for n in range(60)
     ]
-    fault_of_pages = Fault.parse(f"kind={fault},where=/W1/,start=9")
-    with MockAPI(Account({"W1": rows}), page_size=4, faults=[fault_of_pages]) as api:
-        text = json.dumps(probe(api))
-    assert "soon" not in text
-    assert CANARY not in text
+    settings = {"api_key": "ul_pat_canary", "response_format": response_format}
+    api = MockAPI(Account({"canary": rows}), page_size=25, api_key="ul_pat_canary")
+    with api:
+        found = run(api, "--device=canary", **settings)
+    assert found["Undocumented columns"] == "1"
+    assert found["Type of `count`"] == "number"
+    assert found["Type of `frame_number`"] == "null"
+    assert found[ORDER] == "ascending"
+    assert not [x for x in ("canary", "4242", "2019", "05:06") if x in str(found)]
 
 
-def test_there_are_60_requests_per_minute_at_most() -> None:
-    clock = Clock()
-    starts = []
+def test_an_error_ends_the_probe(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with MockAPI() as api:
-        ask = Asker(api.url, "mock", clock=clock, sleep=clock.sleep)
-        for _ in range(60):
-            ask.get("version", "version")
-            starts.append(clock())
-        with pytest.raises(Stopped, match="budget of 60 requests"):
-            ask.get("version", "version")
-        assert len(api.requests) == 60
-    assert starts == [float(second) for second in range(60)]
-
-
-@pytest.mark.parametrize(("value", "seconds"), [(None, 30), ("7", 7), ("soon", 30)])
-def test_http_429_is_honored(value: str | None, seconds: float) -> None:
-    clock = Clock()
-    fault = Fault(kind="status_429", until=2, retry_after=value)
-    with MockAPI(faults=[fault]) as api:
-        ask = Asker(api.url, "mock", clock=clock, sleep=clock.sleep)
-        assert ask.get("version", "version").status == 200
-    assert [exchange.status for exchange in ask.log] == [429, 429, 200]
-    assert clock() == 2 * seconds
-
-
-@pytest.mark.parametrize(
-    ("value", "why"), [("121", "more than 120"), ("1", "3 attempts")]
-)
-def test_http_429_that_does_not_end_stops_the_probe(value: str, why: str) -> None:
-    clock = Clock()
-    with MockAPI(faults=[Fault(kind="status_429", retry_after=value)]) as api:
-        ask = Asker(api.url, "mock", clock=clock, sleep=clock.sleep)
-        with pytest.raises(Stopped, match=why):
-            ask.get("version", "version")
-
-
-def test_an_interrupted_probe_is_reported() -> None:
-    def interrupt(_seconds: float) -> None:
-        raise KeyboardInterrupt
-
-    with MockAPI() as api:
-        ask = Asker(api.url, "mock", clock=Clock(), sleep=interrupt)
-        made = run(ask, config(api), None)
-    assert made["ended_early"] == "it was interrupted"
-    assert made["answers"]["version_form"]["finding"] == "braces"
-    assert made["answers"]["devices"]["finding"] is None
-
-
-def test_a_huge_body_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_BODY", 2**20)
-    with MockAPI(faults=[Fault(kind="endless")]) as api:
-        exchange = Asker(api.url, "mock").get("version", "version")
-    assert exchange.status is None
-    assert exchange.failure == asker.TOO_LARGE
-
-
-def test_a_redirect_is_recorded_and_the_credential_stays() -> None:
-    with server(b"") as (port, received):
-        fault = Fault(kind="redirect", location=f"http://127.0.0.1:{port}/")
-        with MockAPI(faults=[fault]) as api:
-            assert Asker(api.url, "mock").get("version", "version").status == 302
-        assert received == []
-
-
-@pytest.mark.parametrize("key", ["mock", "ul_pat_mock"])
-def test_a_wrong_key_is_sent_without_the_right_one(key: str) -> None:
-    with MockAPI(api_key=key) as api:
-        ask = Asker(api.url, key, interval=0)
-        assert ask.get("version", "version").status == 200
-        assert ask.get("wrong-key", "version", right_key=False).status == 403
-        right, wrong = (request.headers for request in api.requests)
-    assert key in str(right)
-    assert key not in str(wrong.values()).replace(
-        f"{key.removesuffix('mock')}wrong", ""
-    )
-    assert right.keys() == wrong.keys()
-
-
-def test_ids_are_one_segment_of_the_path() -> None:
-    with MockAPI(Account({"W/1?#%": []})) as api:
-        asked = Range("W/1?#%", 10**12, 10**12)
-        assert Asker(api.url, "mock").rows("scan", asked).empty
+        with pytest.raises(SystemExit, match=r"^probe: Authentication failed"):
+            run(api, api_key="wrong")
+        monkeypatch.setattr(probe, "MAX_REQUESTS", 5)
+        with pytest.raises(SystemExit, match=r"^probe: The probe ends after 5 req"):
+            run(api)
+        assert len(api.requests) == 1 + 5

@@ -19,8 +19,9 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import Param, dag, task
 
 SHARDS = int(os.environ.get("UNLEASH_SHARDS", "4"))
-LIVE_SINCE = int(os.environ.get("UNLEASH_LIVE_SINCE", "2025"))
-"""First year that `unleash` loads; `unleash_backfill` loads earlier years."""
+LIVE_SINCE = os.environ.get("UNLEASH_LIVE_SINCE")
+"""First year that `unleash` loads, by default all history; `unleash_backfill` loads earlier
+years."""
 
 # Meltano names the files of a run after the plugin, so each worker on a machine needs its
 # own system directory: the temporary directory of the Airflow task.
@@ -47,19 +48,20 @@ def load() -> Any:  # noqa: ANN401 - Airflow has no public name for it
 
 def shard(worker: int) -> dict[str, str]:
     """Return the shard of a worker and the suffix of its state ID."""
+    since = {"TAP_UNLEASH_START_DATE": f"{LIVE_SINCE}-01-01"} if LIVE_SINCE else {}
     return {
         "TAP_UNLEASH_SHARD": f"{worker}/{SHARDS}",
-        "TAP_UNLEASH_START_DATE": f"{LIVE_SINCE}-01-01T00:00:00Z",
         "STATE": f"shard-{worker}-of-{SHARDS}",
+        **since,
     }
 
 
 def year(worker: int, number: int) -> dict[str, str]:
-    """Return the same for one year; both of its ends are inclusive."""
+    """Return the same for one year, including its last day."""
     return {
         **shard(worker),
-        "TAP_UNLEASH_START_DATE": f"{number}-01-01T00:00:00Z",
-        "TAP_UNLEASH_END_DATE": f"{number + 1}-01-01T00:00:00Z",
+        "TAP_UNLEASH_START_DATE": f"{number}-01-01",
+        "TAP_UNLEASH_END_DATE": f"{number}-12-31",
         "STATE": f"{number}-shard-{worker}-of-{SHARDS}",
     }
 
@@ -81,8 +83,8 @@ def unleash() -> None:
     max_active_runs=1,
     default_args={"retries": 5},
     params={
-        "first": Param(LIVE_SINCE - 5, type="integer"),
-        "last": Param(LIVE_SINCE - 1, type="integer"),
+        "first": Param(2020, type="integer"),
+        "last": Param(2024, type="integer"),
     },
 )
 def unleash_backfill() -> None:

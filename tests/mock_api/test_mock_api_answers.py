@@ -214,6 +214,8 @@ def test_session_forms() -> None:
         assert ask(api, "sessions").body == b'[1597622730877,"x","007"]'
     with MockAPI(Account(sessions=sessions)) as api:
         assert ask(api, "sessions").json() == sessions
+    with MockAPI(Account(sessions=sessions), session_form="null") as api:
+        assert ask(api, "sessions").body == b"null"
 
 
 def test_reshuffled_is_another_order_each_time() -> None:
@@ -552,42 +554,3 @@ def test_all_combinations_start_quickly() -> None:
         with MockAPI(Account({ID: []}), bounds=bounds, empty_total=total) as api:
             assert ask(api, "devices").status == 200
     assert time.monotonic() - start < len(runs) * 0.1
-
-
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("", "abc"),
-        ("?dateFrom=3000", "bc"),
-        ("?dateTo=3000", "ab"),
-        ("?dateFrom=2000&dateTo=3000&dateType=flightStartDate", "bc"),
-        ("?dateFrom=2000&dateTo=3000&dateType=uploadDate", "ab"),
-        ("?dateFrom=1000&dateTo=1999&dateType=flightStartDate", "a"),
-        ("?dateFrom=1000&dateTo=1999&dateType=uploadDate", ""),
-        ("?deviceId=W1", "ac"),
-        ("?deviceId=W1&hasComments=false", "a"),
-        ("?hasComments=true", "bc"),
-        ("?version=afl", "b"),
-        ("?pilotName=Ada", "c"),
-    ],
-)
-def test_flight_logs_are_found(query: str, found: str) -> None:
-    flights = [
-        {"id": "a", "deviceId": "W1", "version": "djiv4", "hasComments": False},
-        {"id": "b", "deviceId": "W2", "version": "afl", "hasComments": True},
-        {"id": "c", "deviceId": "W1", "pilotName": "Ada", "hasComments": True},
-    ]
-    for second, flight in enumerate(flights, 1):
-        flight["flightStartDate"] = f"1970-01-01T00:00:0{second}.000Z"
-        flight["flightEndDate"] = f"1970-01-01T00:00:0{second + 1}.000Z"
-    with MockAPI(Account(flight_logs=flights)) as api:
-        reply = ask(api, f"/v1/flights/company{query}").json()
-    assert [flight["id"] for flight in reply["items"]] == [*found]
-
-
-@pytest.mark.parametrize(
-    "query", ["dateFrom=now", "dateType=date", "version=dji", "hasComments=1"]
-)
-def test_an_invalid_query_for_flight_logs_is_refused(query: str) -> None:
-    with MockAPI() as api:
-        assert ask(api, f"/v1/flights/company?{query}").status == 422

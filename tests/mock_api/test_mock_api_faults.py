@@ -142,6 +142,15 @@ def test_answers_of_another_shape(right: bytes) -> None:
         "no_total": {name: page[name] for name in ("keys", "data")},
         "string_total": page | {"total_num_pages": "1"},
         "short_row": page | {"data": [page["data"][0][:-1], *page["data"][1:]]},
+        "null_data": page | {"data": None},
+        "swallowed": page | {"data": [], "total_num_pages": 0},
+        "errors_and_no_data": page
+        | {
+            "data": [],
+            "total_num_pages": 0,
+            "errors": [{"message": "Internal Server Error"}],
+        },
+        "timed_out_half": page | {"data": page["data"][:100], "timed_out": True},
         "other_shape": page["data"],
     }
     for kind, shape in shapes.items():

@@ -1,20 +1,27 @@
-"""Runs of the real program, and checks of their output."""
+"""Runs of the tap, and checks of their output."""
 
 from __future__ import annotations
 
+import atexit
+import gzip
 import json
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import cache
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, get_args
+
+import pytest
 
 from mock_api import Options
 
@@ -23,58 +30,24 @@ if TYPE_CHECKING:
 
     from mock_api import MockAPI
 
-_PROGRAM = """
-import atexit, json, os, sys
-from importlib import import_module
-for name, value in json.loads(sys.argv.pop(1)).items():
-    module, _, constant = name.rpartition(".")
-    module = import_module(f"tap_unleash.{module}")
-    getattr(module, constant)
-    setattr(module, constant, value)
-if path := os.environ.get("PEAK_MEMORY"):
-    def note_peak():
-        with open("/proc/self/status") as status, open(path, "w") as file:
-            file.write(next(line for line in status if line.startswith("VmHWM")))
-    atexit.register(note_peak)
-from tap_unleash.tap import TapUnleash
-TapUnleash.cli()
-"""
+CATALOG = Path(__file__).parents[1] / "catalog.json"
+PROGRAM = Path(__file__).with_name("program.py")
 
-IMPATIENT = {
-    "api.client.MAX_WAIT": 0.02,
-    "api.client.MIN_THROTTLED": 0,
-    "api.rate_limiter.MAX_PAUSE": 0.02,
-}
-"""Constants of the tap for tests that do not measure its waits."""
+LONG = 120.0
+"""Seconds until a run that does not end is given up."""
 
-FEW_ATTEMPTS = IMPATIENT | {"api.failures.MAX_ATTEMPTS": 3}
-"""Constants of the tap for tests in which a fault persists."""
+SPEED = 1000
+"""How many times shorter the tap waits for retries and rate limits, unless a test says so."""
 
-EVERY_WINDOW = {"streams.STATE_INTERVAL": 0, "streams.STATE_INTERVAL_PER_DEVICE": 0}
+EVERY_WINDOW = {"streams.Analytics.STATE_MSG_FREQUENCY": 1}
 """Constants of the tap for tests that need STATE after every time window."""
 
-SINGER = {"SCHEMA", "RECORD", "STATE", "ACTIVATE_VERSION", "BATCH"}
-
-COLUMNS = {
-    "device_id",
-    "session_id",
-    "model_id",
-    "source_file_name",
-    "class_name",
-    "count",
-    "frame_number",
-    "timestamp",
-}
-
-_FIELDS = vars(Options)["__pydantic_fields__"]
+Cells = tuple[tuple[str, object], ...]
 
 
 def choices(option: str) -> tuple[str, ...]:
     """Return the values of an option of the mock API."""
-    return get_args(_FIELDS[option].annotation)
-
-
-Cells = tuple[tuple[str, object], ...]
+    return get_args(vars(Options)["__pydantic_fields__"][option].annotation)
 
 
 @dataclass(frozen=True)
@@ -85,96 +58,57 @@ class Run:
     out: bytes
     err: str
 
-    @property
+    @cached_property
     def messages(self) -> list[dict[str, Any]]:
         """The complete messages; every line of stdout must be one."""
-        return messages(self.out)
+        *lines, _torn = self.out.split(b"\n")
+        found = [json.loads(line) for line in lines]
+        assert {message["type"] for message in found} <= {"SCHEMA", "RECORD", "STATE", "BATCH"}
+        return found
 
     def records(self, stream: str = "analytics") -> list[dict[str, Any]]:
-        return [
-            message["record"]
-            for message in self.messages
-            if message["type"] == "RECORD" and message["stream"] == stream
-        ]
+        found = (m for m in self.messages if m["type"] == "RECORD")
+        return [message["record"] for message in found if message["stream"] == stream]
 
     @property
     def state(self) -> dict[str, Any] | None:
         """The last state."""
-        return last_state(self.messages)
+        states = [m["value"] for m in self.messages if m["type"] == "STATE"]
+        return states[-1] if states else None
 
     def bookmarks(self) -> dict[str, str]:
-        return bookmarks(self.state)
-
-
-def messages(out: bytes) -> list[dict[str, Any]]:
-    *lines, _torn = out.split(b"\n")
-    found = [json.loads(line) for line in lines]
-    assert {message["type"] for message in found} <= SINGER
-    return found
-
-
-def last_state(found: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    state = None
-    for message in found:
-        if message["type"] == "STATE":
-            state = message["value"]
-    return state
-
-
-def bookmarks(state: dict[str, Any] | None) -> dict[str, str]:
-    if not state or "analytics" not in state["bookmarks"]:
-        return {}
-    return {
-        partition["context"]["device_id"]: partition["replication_key_value"]
-        for partition in state["bookmarks"]["analytics"].get("partitions", [])
-        if "replication_key_value" in partition
-    }
+        partitions = (self.state or {})["bookmarks"]["analytics"]["partitions"]
+        return {
+            p["context"]["device_id"]: p["replication_key_value"]
+            for p in partitions
+            if "replication_key_value" in p
+        }
 
 
 class Table(dict[str, dict[str, Any]]):
     """The table of the stream `analytics` in the destination of an upserting target."""
 
-    def load(self, found: Iterable[dict[str, Any]]) -> None:
-        for message in found:
-            if message["type"] == "RECORD" and message["stream"] == "analytics":
-                record = message["record"]
-                self[record["record_id"]] = record
+    def load(self, *runs: Run) -> None:
+        for message in chain.from_iterable(r.messages for r in runs):
+            if message.get("stream") == "analytics":
+                self |= {r["record_id"]: r for r in _records(message)}
 
     def rows(self) -> Counter[Cells]:
-        return Counter(map(cells, self.values()))
+        return expected(self.values())
 
 
-def cells(record: Mapping[str, Any]) -> Cells:
-    """A record without its ID, hashable; 3 and 3.0 are equal."""
-    row = dict(record)
-    row.pop("record_id", None)
-    if "extra_fields" in row:
-        row["extra_fields"] = json.dumps(row["extra_fields"], sort_keys=True)
-    return tuple(sorted(row.items()))
+def _records(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """The records of a message, also those in the files of a BATCH."""
+    if message["type"] == "RECORD":
+        yield message["record"]
+    for url in message.get("manifest", []):
+        with gzip.open(url.removeprefix("file://")) as file:
+            yield from map(json.loads, file)
 
 
 def expected(rows: Iterable[Mapping[str, Any]]) -> Counter[Cells]:
-    """The rows of the table for rows of the API."""
-    return Counter(map(_expected, rows))
-
-
-def _expected(row: Mapping[str, Any]) -> Cells:
-    record: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
-    record["timestamp"] = canonical(row["timestamp"])
-    extra = {name: row[name] for name in row.keys() - COLUMNS if row[name] is not None}
-    if extra:
-        record["extra_fields"] = extra
-    return cells(record)
-
-
-def canonical(timestamp: str) -> str:
-    """The form in which timestamps are emitted: UTC, at least three decimals, Z."""
-    moment = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
-    moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
-    text = f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
-    while text.endswith("0") and len(text) > len("2020-08-17T06:16:45.000"):
-        text = text[:-1]
-    return f"{text}Z"
+    """The rows of the table for rows of the API; 3 and 3.0 are equal."""
+    return Counter(tuple(sorted((k, r[k]) for k in r if k != "record_id")) for r in rows)
 
 
 def assert_truth(table: Table, truth: Counter[Cells]) -> None:
@@ -183,69 +117,113 @@ def assert_truth(table: Table, truth: Counter[Cells]) -> None:
     assert not invented, f"{invented.total()} invented, such as {next(iter(invented))}"
 
 
+def assert_complete(api: MockAPI, *runs: Run) -> None:
+    """Check that the last run succeeded, and that all together emitted the account's rows."""
+    assert runs[-1].code == 0, runs[-1].err
+    table = Table()
+    table.load(*runs)
+    assert_truth(table, expected(api.truth()))
+
+
 @contextmanager
 def command(
     api: MockAPI | str,
     *,
-    state: dict[str, Any] | None = None,
-    catalog: dict[str, Any] | None = None,
     constants: Mapping[str, float] | None = None,
-    loglevel: str = "ERROR",
-    **settings: Any,
+    speed: float = 1,
+    **options: Any,
 ) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The command line and environment of a run, while its files exist."""
+    with job(api, constants=constants, speed=speed, **options) as made:
+        program = ["-m", "tap_unleash", *made["arguments"]]
+        if constants or speed != 1:
+            program = [str(PROGRAM), json.dumps(made)]
+        yield [sys.executable, *program], made["env"]
+
+
+@contextmanager
+def job(  # noqa: PLR0913
+    api: MockAPI | str,
+    *,
+    state: object = None,
+    catalog: object = None,
+    constants: Mapping[str, float] | None = None,
+    speed: float = SPEED,
+    loglevel: str = "ERROR",
+    **settings: Any,
+) -> Iterator[dict[str, Any]]:
+    """What `program.py` is told about a run, while its files exist."""
     url = api if isinstance(api, str) else api.url
-    program = (
-        ["-c", _PROGRAM, json.dumps(constants)] if constants else ["-m", "tap_unleash"]
-    )
+    config = {"api_key": "mock", "api_url": url, **settings}
     with TemporaryDirectory() as folder:
-        config = {"api_key": "mock", "api_url": url, **settings}
-        arguments = [sys.executable, *program]
+        arguments = []
         files = {"config": config, "state": state, "catalog": catalog}
         for name, content in files.items():
             if content is not None:
                 path = Path(folder, f"{name}.json")
                 path.write_text(json.dumps(content), encoding="utf-8")
                 arguments += [f"--{name}", str(path)]
-        yield arguments, os.environ | {"TAP_UNLEASH_LOGLEVEL": loglevel}
-
-
-def run(api: MockAPI | str, *, timeout: float = 120, **options: Any) -> Run:
-    """Run the tap to its end."""
-    with command(api, **options) as (arguments, env):
-        done = subprocess.run(
-            arguments, env=env, capture_output=True, timeout=timeout, check=False
-        )
-    return Run(done.returncode, done.stdout, done.stderr.decode())
+        yield {
+            "arguments": arguments,
+            "constants": dict(constants or {}),
+            "env": os.environ | {"TAP_UNLEASH_LOGLEVEL": loglevel},
+            "speed": speed,
+            "out": f"{folder}/out",
+            "err": f"{folder}/err",
+        }
 
 
 @cache
-def catalog(*selected: str) -> dict[str, Any]:
-    """A catalog in which these streams are selected, or all of them if none is named."""
-    found: dict[str, Any] = json.loads(
-        subprocess.check_output([sys.executable, "-m", "tap_unleash", "--discover"])
-    )
-    for stream in found["streams"]:
-        for entry in stream["metadata"]:
-            if not entry["breadcrumb"]:
-                entry["metadata"]["selected"] = (
-                    not selected or stream["tap_stream_id"] in selected
-                )
-    return found
+def _server() -> subprocess.Popen[bytes]:
+    """The process whose forks are the runs; it ends when its input is closed."""
+    pipe = subprocess.PIPE
+    program = [sys.executable, str(PROGRAM)]
+    server = subprocess.Popen(program, bufsize=0, stdin=pipe, stdout=pipe)
+    atexit.register(server.communicate)
+    return server
+
+
+def _reply(timeout: float | None = None) -> int | None:
+    stream = _server().stdout
+    assert stream is not None
+    ready, _, _ = select.select([stream], [], [], timeout)
+    return int(stream.readline()) if ready else None
+
+
+def run(api: MockAPI | str, *, kill_at: int | None = None, **options: Any) -> Run:
+    """Run the tap to its end, or kill it when so many bytes of its output were read."""
+    with job(api, **options) as made:
+        out, err = map(Path, (made["out"], made["err"]))
+        stdin = _server().stdin
+        assert stdin is not None
+        if kill_at is not None:
+            os.mkfifo(out)
+        stdin.write(f"{json.dumps(made)}\n".encode())
+        child = _reply()
+        assert child is not None
+        if kill_at is not None:
+            with out.open("rb", buffering=0) as pipe:
+                written = read(pipe, kill_at)
+                with suppress(ProcessLookupError):  # the run may have ended
+                    os.kill(child, signal.SIGKILL)
+                code = _reply()
+        elif (code := _reply(LONG)) is None:
+            os.kill(child, signal.SIGKILL)
+            _reply()
+            pytest.fail(f"the run does not end: {err.read_text()[-2000:]}")
+        else:
+            written = out.read_bytes()
+        assert code is not None
+        return Run(code, written, err.read_text(encoding="utf-8"))
 
 
 @contextmanager
 def started(api: MockAPI | str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the tap; only the test reads its output."""
+    """Start the tap as a process of its own; only the test reads its output."""
+    pipe = subprocess.PIPE
     with (
         command(api, **options) as (arguments, env),
-        subprocess.Popen(
-            arguments,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        ) as process,
+        subprocess.Popen(arguments, env=env, stdout=pipe, stderr=pipe, bufsize=0) as process,
     ):
         try:
             yield process
@@ -254,14 +232,14 @@ def started(api: MockAPI | str, **options: Any) -> Iterator[subprocess.Popen[byt
             raise
 
 
-def run_until(api: MockAPI, byte: int, **options: Any) -> Run:
-    """Run the tap and kill it as soon as so many bytes of its output were read."""
-    with started(api, **options) as process:
-        out = read(process.stdout, byte)
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        return Run(process.returncode, out, process.stderr.read().decode())
+def catalog(*selected: str) -> dict[str, Any]:
+    """A catalog in which these streams are selected, or all of them if none is named."""
+    found: dict[str, Any] = json.loads(CATALOG.read_text(encoding="utf-8"))
+    for stream in found["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = not selected or stream["tap_stream_id"] in selected
+    return found
 
 
 def read(stream: IO[bytes] | None, count: int) -> bytes:
@@ -281,9 +259,7 @@ def assert_one_line(result: Run) -> str:
     return line
 
 
-_FAILURE = re.compile(
-    r".*\| ERROR +\| .*\| Failed to sync ((?:device|stream) '.+?'): (.+\.)"
-)
+_FAILURE = re.compile(r".*\| ERROR +\| .*\| Failed to sync ((?:device|stream) '.+?'): (.+\.)")
 
 
 def failures(result: Run) -> dict[str, str]:
@@ -299,16 +275,12 @@ def failures(result: Run) -> dict[str, str]:
     assert len(found) == len(logged), result.err
     errors = {match[1]: match[2] for match in found}
     names = ", ".join([*errors][:10]) + (", …" if len(errors) > 10 else "")
-    assert last.startswith(
-        f"tap-unleash: Sync incomplete: {len(logged)} failed ({names}); "
-    )
+    assert last.startswith(f"tap-unleash: Sync incomplete: {len(logged)} failed ({names}); ")
     assert result.code == 1
     return errors
 
 
-def assert_isolated(
-    result: Run, *devices: str, streams: Iterable[str] = ()
-) -> list[str]:
+def assert_isolated(result: Run, *devices: str, streams: Iterable[str] = ()) -> list[str]:
     """Check that these devices and streams failed, in this order; return their errors."""
     errors = failures(result)
     assert [*errors] == [f"device {name!r}" for name in devices] + [

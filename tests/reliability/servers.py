@@ -1,4 +1,4 @@
-"""Servers on localhost that are no mock API."""
+"""A server on localhost that is no mock API."""
 
 from __future__ import annotations
 
@@ -9,30 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
-
-
-@contextmanager
-def listening(handle: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Hand over one connection after the other, and yield the port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept_all() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            handle(connection)
-
-    thread = Thread(target=accept_all)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+    from collections.abc import Iterator
 
 
 @contextmanager
@@ -41,9 +18,10 @@ def server(
 ) -> Iterator[tuple[int, list[bytes]]]:
     """Answer each connection's first request with these bytes, and close it.
 
-    The requests are yielded, too; a connection without one counts as an empty request.
+    The port and the requests are yielded; a connection without one is an empty request.
     """
     received: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
 
     def respond(connection: socket.socket) -> None:
         received.append(b"")
@@ -59,5 +37,16 @@ def server(
             while connection.recv(65_536):
                 pass
 
-    with listening(respond) as port:
-        yield port, received
+    def accept_all() -> None:
+        with suppress(OSError):
+            while True:
+                respond(listener.accept()[0])
+
+    thread = Thread(target=accept_all)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], received
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()

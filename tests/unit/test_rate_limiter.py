@@ -1,218 +1,183 @@
-"""What the rate limiter costs against simulated limits.
-
-The least possible cost is that of a client which knows the limit and sends each request as
-soon as it will be accepted.
-"""
+"""The rate limiter against simulated limits, with a clock that only waiting advances."""
 
 from __future__ import annotations
 
-from functools import cache
-from itertools import product
-from math import ceil
-from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING
+from collections import deque
+from heapq import heappop, heappush
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import requests
 
-from tap_unleash.api.rate_limiter import MAX_PAUSE, AdaptiveRateLimiter
-from unit.simulated_limits import (
-    Concurrency,
-    FixedWindow,
-    Random,
-    Several,
-    SlidingWindow,
-    TokenBucket,
-    simulate,
-)
+from tap_unleash import client
+from tap_unleash.client import RateLimiter
+from tap_unleash.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unit.simulated_limits import Limit
-
-DOCS = Path(__file__).parents[2] / "docs"
-
-RATES = (20, 60, 100, 300, 1000, 3000)
-LATENCIES = (0.01, 0.1, 1, 5)
-
-QUOTAS: dict[str, Callable[[int], Limit]] = {
-    "fixed window of a minute": lambda rate: FixedWindow(rate, 60),
-    "fixed window of a second": lambda rate: FixedWindow(rate // 60, 1),
-    "sliding window of a minute": lambda rate: SlidingWindow(rate, 60),
-    "leaky bucket without burst": lambda rate: TokenBucket(rate / 60, 1),
-    "leaky bucket, burst of 12 seconds": lambda rate: TokenBucket(rate / 60, rate // 5),
-    "token bucket, burst of a minute": lambda rate: TokenBucket(rate / 60, rate),
-}
+THREADS = 4
 
 
-CASES = [
-    (quota, rate)
-    for quota, rate in product(QUOTAS, RATES)
-    if rate >= 60 or "second" not in quota
-]
+class Clock:
+    """Time passes only while all threads sleep, or wait for a lock of this clock."""
+
+    def __init__(self, threads: int) -> None:
+        self.now = 0.0
+        self._changed = Condition()
+        self._running = threads
+        self._wakes: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self._changed:
+            until = self.now + seconds
+            heappush(self._wakes, until)
+            self.stop()
+            self._changed.wait_for(lambda: self.now >= until)
+
+    def stop(self) -> None:
+        """Count one thread less as running."""
+        with self._changed:
+            self._running -= 1
+            while self._wakes and (not self._running or self._wakes[0] <= self.now):
+                self.now = max(self.now, heappop(self._wakes))
+                self._running += 1
+            self._changed.notify_all()
 
 
-@cache
-def worst(quota: str, rate: int, concurrency: int = 4) -> tuple[float, float]:
-    """Return the highest shares of the least possible time and requests."""
-    requests = 10 * rate  # about ten minutes
-    times, counts = [], []
-    for latency, names_time, seed in product(LATENCIES, (False, True), (1, 2)):
-        cost = simulate(
-            QUOTAS[quota](rate),
-            requests,
-            concurrency=concurrency,
-            latency=latency,
-            names_time=names_time,
-            seed=seed,
-        )
-        least = max(
-            QUOTAS[quota](rate).least_seconds(requests),
-            ceil(requests / concurrency) * latency,
-        )
-        times.append(cost.seconds / least)
-        counts.append(cost.requests / requests)
-    return max(times), max(counts)
+class Lock:
+    """A lock whose waiters let the time pass."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._changed = clock, clock._changed
+        self._queue: deque[object] = deque()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            turn = object()
+            self._queue.append(turn)
+            if self._queue[0] is not turn:
+                self._clock.stop()
+                self._changed.wait_for(lambda: self._queue[0] is turn)
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._queue.popleft()
+            self._clock._running += bool(self._queue)
+            self._changed.notify_all()
 
 
-@pytest.mark.parametrize(("quota", "rate"), CASES)
-def test_a_quota_costs_little_more_than_it_must(quota: str, rate: int) -> None:
-    seconds, requests = worst(quota, rate)
-    # A quota is learned from refusals: one in ten is few if a minute has 20 requests, or if
-    # most requests are accepted between two pauses.
-    low = rate == 20 or (quota, rate) == ("fixed window of a second", 1000)
-    assert seconds <= (1.25 if "without burst" in quota and not low else 1.3)
-    assert requests <= (1.125 if low else 1.1)
+class Server:
+    """Accepts or refuses requests, and takes 0.1 s for each."""
+
+    def __init__(self, clock: Clock, accepts: Callable[[float], bool]) -> None:
+        self.clock, self._accepts = clock, accepts
+        self.in_flight = 0
+        self.crowds: list[tuple[float, int]] = []
+        self.sent: list[int] = []
+
+    def send_now(self, *_: object, **__: object) -> requests.Response:
+        response = requests.Response()
+        response.status_code = 200 if self._accepts(self.clock.now) else 429
+        self.sent.append(response.status_code)
+        self.in_flight += 1
+        self.crowds.append((self.clock.now, self.in_flight))
+        self.clock.sleep(0.1)
+        self.in_flight -= 1
+        return response
 
 
-@pytest.mark.parametrize("requests", [111, 252])
-@pytest.mark.parametrize("names_time", [False, True])
-def test_a_proxy_that_spaces_requests_evenly(
-    requests: int, *, names_time: bool
+def simulate(
+    monkeypatch: pytest.MonkeyPatch, accepts: Callable[[float], bool], count: int
+) -> Server:
+    """Send so many requests with several threads; the clock tells how long that takes."""
+    clock = Clock(THREADS)
+    monkeypatch.setattr(client, "time", clock)
+    limiter, server = RateLimiter(), Server(clock, accepts)
+    setattr(limiter, "_alone", Lock(clock))  # noqa: B010
+    work = iter(range(count))
+    errors: list[FatalError] = []
+
+    def send() -> None:
+        try:
+            for _ in work:
+                limiter.send(*[server, None])  # type: ignore[arg-type]
+        except FatalError as error:
+            errors.append(error)
+        finally:
+            clock.stop()
+
+    threads = [Thread(target=send) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return server
+
+
+def quota(rate: int, window: float, *, sliding: bool) -> Callable[[float], bool]:
+    accepted: deque[float] = deque()
+
+    def accepts(now: float) -> bool:
+        while accepted and (
+            accepted[0] <= now - window if sliding else accepted[0] // window < now // window
+        ):
+            accepted.popleft()
+        if fits := len(accepted) < rate:
+            accepted.append(now)
+        return fits
+
+    return accepts
+
+
+@pytest.mark.parametrize("rate", [60, 300, 1000])
+@pytest.mark.parametrize("sliding", [False, True])
+def test_a_quota_per_minute_takes_at_most_a_quarter_longer_than_it_must(
+    monkeypatch: pytest.MonkeyPatch, rate: int, *, sliding: bool
 ) -> None:
-    # nginx, limit_req rate=100r/m: each request at least 0.6 s after the last one.
-    for seed in range(20):
-        cost = simulate(
-            TokenBucket(100 / 60, 1),
-            requests,
-            latency=0.02,
-            names_time=names_time,
-            seed=seed,
-        )
-        assert cost.seconds <= 1.25 * 0.6 * (requests - 1)
-        assert cost.requests <= 1.1 * requests + 6
+    server = simulate(monkeypatch, quota(rate, 60, sliding=sliding), 5 * rate + 1)
+    assert 5 * 60 <= server.clock.now <= 1.25 * 5 * 60
+    assert server.sent.count(200) == 5 * rate + 1
 
 
-@pytest.mark.parametrize("share", [0.01, 0.03, 0.05, 0.1])
-@pytest.mark.parametrize("latency", [0.1, 1])
-def test_random_refusals_cost_what_an_error_503_costs(
-    share: float, latency: float
+def test_without_a_limit_there_is_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = simulate(monkeypatch, lambda _: True, 400)
+    assert server.clock.now == pytest.approx(400 * 0.1 / THREADS)
+
+
+def test_one_request_is_sent_at_a_time_while_they_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    requests = 1000
-    least = requests * (latency + share * (0.75 + latency)) / 4
-    seconds = []
-    for seed in range(5):
-        cost = simulate(Random(share, seed), requests, latency=latency, seed=seed)
-        assert cost.requests <= 1.05 * requests / (1 - share)
-        seconds.append(cost.seconds / least)
-    assert median(seconds) <= 1.3
-    assert max(seconds) <= 2  # refusals that look like a quota for a while
+    server = simulate(monkeypatch, lambda now: now > 60, 20)
+    refused = server.sent.count(429)
+    # Those that were sent together at first, then one after each pause.
+    assert refused < THREADS + 10
+    assert server.sent[:refused] == [429] * refused
+    assert {crowd for now, crowd in server.crowds if 1 < now < 60} == {1}
 
 
-def test_random_refusals_that_name_a_time_are_recognized() -> None:
-    cost = simulate(Random(0.1, 1), 3000, names_time=True)
-    patient = 3000 * (0.1 + 0.1 * 1.1) / 4
-    assert cost.seconds <= 2.5 * patient
+def test_without_an_accepted_request_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe(_: Any) -> str:  # noqa: ANN401
+        return "429 Too Many Requests"
+
+    monkeypatch.setattr(client, "describe", describe)
+    with pytest.raises(FatalError, match="no request was accepted for 120 s"):
+        simulate(monkeypatch, lambda _: False, 20)
 
 
-@pytest.mark.parametrize("maximum", [1, 2, 5])
-@pytest.mark.parametrize("concurrency", [4, 16])
-@pytest.mark.parametrize("latency", [0.1, 1])
-def test_a_limit_of_concurrent_requests_does_not_slow_them_down(
-    maximum: int, concurrency: int, latency: float
-) -> None:
-    requests = 2000
-    cost = simulate(
-        Concurrency(maximum), requests, concurrency=concurrency, latency=latency
-    )
-    least = requests * latency / min(maximum, concurrency)
-    assert cost.seconds <= 1.3 * least
-    assert cost.requests <= 1.1 * requests
+def test_a_retry_after_is_kept_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
 
+    def accepts(now: float) -> bool:
+        times.append(now)
+        return len(times) > 1
 
-@settings(max_examples=500, deadline=None, derandomize=True)
-@given(
-    quota=st.sampled_from([*QUOTAS]),
-    rate=st.sampled_from([60, 100, 300, 1000]),
-    share=st.sampled_from([0, 0.03, 0.1]),
-    maximum=st.sampled_from([1, 2, 4, 99]),
-    concurrency=st.sampled_from([1, 4, 16]),
-    latency=st.sampled_from([0.01, 0.1, 1]),
-    names_time=st.booleans(),
-    seed=st.integers(0, 99),
-)
-def test_limits_that_apply_together_do_not_stop_the_sync(  # noqa: PLR0913
-    *,
-    quota: str,
-    rate: int,
-    share: float,
-    maximum: int,
-    concurrency: int,
-    latency: float,
-    names_time: bool,
-    seed: int,
-) -> None:
-    limit = Several(QUOTAS[quota](rate), Concurrency(maximum), Random(share, seed))
-    requests = 200
-    cost = simulate(
-        limit,
-        requests,
-        concurrency=concurrency,
-        latency=latency,
-        names_time=names_time,
-        seed=seed,
-    )
-    # With a quota, random refusals are taken for its own, so the pace can fall to this.
-    assert cost.seconds <= 1.5 * MAX_PAUSE * requests
-    assert cost.requests <= 2.5 * requests
-
-
-def test_the_pace_is_not_learned_from_slow_responses() -> None:
-    now = 0.0
-    limiter = AdaptiveRateLimiter(1, lambda: now)
-    for seconds, answer in [*[(1.0, 200)] * 40, (1.0, 429), *[(0.01, 200)] * 98]:
-        assert limiter.ready_at() <= now
-        permit = limiter.send()
-        now += seconds
-        if answer == 200:
-            limiter.accepted(permit)
-        else:
-            assert limiter.refused(permit) is None
-        limiter.done(permit)
-
-
-def test_time_without_requests_is_not_taken_for_the_pace() -> None:
-    """A loader that blocks, or the wait for a server that is down."""
-    now = 0.0
-    limiter = AdaptiveRateLimiter(1, lambda: now)
-    for answer, idle in [(200, 0), (429, 0), (200, 1000), (200, 0), (429, 0), (200, 0)]:
-        now = max(now, limiter.ready_at()) + idle
-        permit = limiter.send()
-        now += 0.1
-        if answer == 200:
-            limiter.accepted(permit)
-        else:
-            limiter.refused(permit, retry_after=1)
-        limiter.done(permit)
-    assert limiter.ready_at() - now < 10
-
-
-def test_the_page_states_what_a_quota_costs() -> None:
-    page = (DOCS / "how" / "rate-limits.md").read_text()
-    for quota in QUOTAS:
-        costs = [worst(quota, rate) for name, rate in CASES if name == quota]
-        seconds, requests = map(max, zip(*costs, strict=True))
-        assert f"| {quota.capitalize()} | {seconds:.2f} | {requests:.2f} |" in page
+    monkeypatch.setattr(client, "retry_after", lambda _: 30)
+    simulate(monkeypatch, accepts, 20)
+    assert not [t for t in times if 0.2 < t < 30]

@@ -2,57 +2,90 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from programs import run
 
+from demo.pipeline import compare
+from mock_api import Account, MockAPI
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROOT = Path(__file__).parents[2]
-ENVIRONMENTS = ROOT / ".venvs"
 PROGRAMS = Path(sys.executable).parent
+
+Rows = list[dict[str, Any]]
 
 
 def program(environment: str, name: str) -> Path:
     """Find a program of an environment, or skip the test."""
-    path = ENVIRONMENTS / environment / "bin" / name
+    path = ROOT / ".venvs" / environment / "bin" / name
     if not path.exists():
-        pytest.skip(
-            f"{name} is missing: `make test-warehouses` installs it if possible"
-        )
+        pytest.skip(f"`make test-warehouses` installs {name} if possible")
     return path
 
 
-class Project:
-    """A Meltano project whose meltano.yml is an example of ours.
+def emulated(folder: Path, target: str) -> Path:
+    """Write a program that runs a loader on an emulated warehouse."""
+    python = program(target, "python")
+    script = Path(__file__).with_name(f"emulated_{target.removeprefix('target-')}.py")
+    loader = folder / target
+    loader.write_text(f'#!/bin/sh\nexec "{python}" "{script}" "$@"\n')
+    loader.chmod(0o755)
+    return loader
 
-    Only the paths of the programs differ: installed ones are used.
+
+def query(loader: Path, sql: str, **environment: str) -> Rows:
+    """Query an emulated warehouse."""
+    lines = run(loader, sql, **environment).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def load_twice(  # noqa: PLR0913
+    folder: Path,
+    loader: Path,
+    rows: Callable[[], Rows],
+    *,
+    tap: str = "tap-unleash",
+    between: Callable[[], object] = lambda: None,
+    **environment: str,
+) -> Rows:
+    """Run the project of an example, of which only the paths of the programs differ.
+
+    Returns:
+        The rows after a second run with new and late-arriving records.
     """
-
-    def __init__(self, folder: Path, example: str, **programs: Path) -> None:
-        """Write the project; names of programs have underscores instead of dashes."""
-        self.folder = folder
-        project = yaml.safe_load((ROOT / "examples" / example).read_text())
-        programs = {"tap_unleash": PROGRAMS / "tap-unleash", **programs}
-        for plugin in chain.from_iterable(project["plugins"].values()):
-            if "pip_url" in plugin:
-                del plugin["pip_url"]
-                found = programs[plugin["name"].replace("-", "_")]
-                plugin["executable"] = str(found)
-        (folder / "meltano.yml").write_text(yaml.safe_dump(project))
-        self.environment = {
-            "MELTANO_CLI_LOG_LEVEL": "info",
+    name = loader.name.removeprefix("target-")
+    example = ROOT / "examples" / "warehouses" / f"{name}.yml"
+    project = yaml.safe_load(example.read_text())
+    programs = {"tap-unleash": PROGRAMS / "tap-unleash", loader.name: loader}
+    for plugin in chain.from_iterable(project["plugins"].values()):
+        if "pip_url" in plugin:
+            del plugin["pip_url"]
+            plugin["executable"] = str(programs[plugin["name"]])
+    (folder := folder / "project").mkdir()
+    (folder / "meltano.yml").write_text(yaml.safe_dump(project))
+    with MockAPI(Account.generate(rows=1000, non_ascii=True)) as api:
+        environment |= {
             "NO_COLOR": "1",
             "TAP_UNLEASH_API_KEY": "mock",
+            "TAP_UNLEASH_API_URL": api.url,
         }
-
-    def meltano(self, *arguments: str, **environment: str) -> str:
-        """Run Meltano, which must succeed; return its output."""
-        return run(
-            PROGRAMS / "meltano",
-            *arguments,
-            cwd=self.folder,
-            **(self.environment | environment),
-        )
+        command = (PROGRAMS / "meltano", "run", tap, loader.name)
+        run(*command, cwd=folder, **environment)
+        assert compare(api.truth(), rows()) == (0, 0)
+        between()
+        api.account.grow(300)
+        api.account.grow(100, late_minutes=30)
+        run(*command, cwd=folder, **environment)
+        loaded = {row["record_id"]: row for row in rows()}
+        assert compare(api.truth(), loaded.values()) == (0, 0)
+    assert len(loaded) == 4200
+    return rows()

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import time
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.pipeline import compare
-from mock_api import Account, MockAPI
-from warehouses.pipeline import Project, program
+from warehouses.pipeline import Rows, emulated, load_twice, program, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-EMULATED = Path(__file__).with_name("emulated_bigquery.py")
+    from pathlib import Path
 
 # DuckDB would fetch its extensions from where the tests cannot reach.
 SERVE = """
 from duckdb_extensions import import_extension
 from local_bigquery.cli import main
-import_extension("ducklake")
-import_extension("icu")
-import_extension("spatial")
+for name in ("ducklake", "icu", "spatial"):
+    import_extension(name)
 main()
 """
-
 TYPES = {
     "record_id": "STRING",
     "device_id": "STRING",
@@ -43,6 +36,10 @@ TYPES = {
     "timestamp": "TIMESTAMP",
     "extra_fields": "JSON",
 }
+COLUMNS = (
+    "SELECT column_name, data_type FROM unleash.INFORMATION_SCHEMA.COLUMNS "
+    "WHERE table_name = 'analytics'"
+)
 
 
 def free_port() -> int:
@@ -50,19 +47,14 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
 @contextmanager
 def emulator(data: Path) -> Iterator[str]:
-    port = free_port()
+    address = ("127.0.0.1", free_port())
     with (data / "log").open("wb") as log:
         server = subprocess.Popen(
             [
                 *(program("local-bigquery", "python"), "-c", SERVE, "serve"),
-                *("--port", str(port), "--grpc-port", str(free_port())),
+                *("--port", str(address[1]), "--grpc-port", str(free_port())),
                 *("--data-dir", data, "--project", "my-project"),
             ],
             env={"HOME": str(data)},
@@ -70,10 +62,11 @@ def emulator(data: Path) -> Iterator[str]:
             stderr=log,
         )
     try:
-        while not listens(port):
-            assert server.poll() is None, (data / "log").read_text()
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        with socket.socket() as client:
+            while client.connect_ex(address):
+                assert server.poll() is None, (data / "log").read_text()
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{address[1]}"
     finally:
         server.kill()
         server.wait()
@@ -81,48 +74,17 @@ def emulator(data: Path) -> Iterator[str]:
 
 @pytest.mark.timeout(600)  # the loader sleeps a lot
 def test_table_equals_the_truth(tmp_path: Path) -> None:
-    python = program("target-bigquery", "python")
-    loader = tmp_path / "target-bigquery"
-    loader.write_text(f'#!/bin/sh\nexec "{python}" "{EMULATED}" "$@"\n')
-    loader.chmod(0o755)
+    loader = emulated(tmp_path, "target-bigquery")
     (data := tmp_path / "bigquery").mkdir()
-    (project := tmp_path / "project").mkdir()
-    meltano = Project(
-        project, "warehouses/bigquery.yml", target_bigquery=loader
-    ).meltano
-    account = Account.generate(rows=1000, non_ascii=True)
-    with MockAPI(account) as api, emulator(data) as warehouse:
+    with emulator(data) as url:
+        warehouse = {"BIGQUERY_EMULATOR_HOST": url}
 
-        def query(sql: str) -> list[dict[str, Any]]:
-            found = subprocess.run(
-                [loader, sql],
-                env={"BIGQUERY_EMULATOR_HOST": warehouse},
-                stdout=subprocess.PIPE,
-                check=True,
-                text=True,
-            )
-            return [json.loads(line) for line in found.stdout.splitlines()]
+        def rows() -> Rows:
+            return query(loader, "SELECT * FROM unleash.analytics", **warehouse)
 
-        def analytics() -> list[dict[str, Any]]:
-            return query("SELECT * FROM unleash.analytics")
-
-        environment = {
-            "BIGQUERY_EMULATOR_HOST": warehouse,
-            "TAP_UNLEASH_API_URL": api.url,
-        }
-        meltano("run", "tap-unleash", "target-bigquery", **environment)
-        assert compare(api.truth(), analytics()) == (0, 0)
-        api.account.grow(300)
-        api.account.grow(100, late_minutes=30)
-        meltano("run", "tap-unleash", "target-bigquery", **environment)
-        loaded = analytics()
-        assert compare(api.truth(), loaded) == (0, 0)
-        assert len({row["record_id"] for row in loaded}) == len(loaded) == 4200
+        assert len(load_twice(tmp_path, loader, rows, **warehouse)) == 4200
         types = {
             column["column_name"]: column["data_type"]
-            for column in query(
-                "SELECT column_name, data_type FROM unleash.INFORMATION_SCHEMA.COLUMNS "
-                "WHERE table_name = 'analytics'"
-            )
+            for column in query(loader, COLUMNS, **warehouse)
         }
-    assert {name: types[name] for name in TYPES} == TYPES
+    assert types.items() >= TYPES.items()
