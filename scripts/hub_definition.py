@@ -108,9 +108,7 @@ def settings(schema: dict[str, Any], prefix: str = "") -> Iterator[dict[str, Any
             "name": name,
         }
         if setting["kind"] == "options":
-            setting["options"] = [
-                {"label": label(v), "value": v} for v in value["enum"]
-            ]
+            setting["options"] = [{"label": label(v), "value": v} for v in value["enum"]]
         if setting["kind"] == "password":
             setting["sensitive"] = True
         if "default" in value:

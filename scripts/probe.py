@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_sdk.streams.rest import PageContext
 
-from tap_unleash.client import Unavailable
+from tap_unleash.session import Unavailable
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.page import COLUMNS, EMPTY, InvalidResponse, Page, decode_page
 from tap_unleash.streams import Analytics, ApiVersion, Devices
@@ -172,7 +172,7 @@ class Probe:
 
     def _choose_device(self) -> tuple[Reply, str]:
         """Request the longest range that is answered, of a device with several pages."""
-        devices = [self.device] if self.device else Devices(self.tap).selected_values
+        devices = [self.device] if self.device else Devices(self.tap).values
         history = self.until - self.since
         lengths = [history, *(length for length in LENGTHS if length < history)]
         best, chosen = Reply(UNKNOWN), self.device

@@ -18,6 +18,10 @@ class FatalError(UnleashError):
     """Nothing can be read: a setting, the credential, the network or a limit is at fault."""
 
 
+class WindowTooLong(UnleashError):
+    """The API does not answer a range, and may answer a shorter one."""
+
+
 class WindowInDoubt(UnleashError):
     """A window cannot be read in one piece.
 

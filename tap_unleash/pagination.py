@@ -25,18 +25,9 @@ from typing import TYPE_CHECKING, Any
 from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
+from tap_unleash import rules
 from tap_unleash.errors import UnleashError, WindowInDoubt
 from tap_unleash.page import TIMESTAMP
-from tap_unleash.rules import (
-    Doubt,
-    PageSizes,
-    Uncountable,
-    check_lengths,
-    is_descending,
-    most_pages,
-    on_two_pages,
-    read_alone,
-)
 from tap_unleash.timestamps import format_timestamp
 from tap_unleash.windows import SECOND, PageRequest, TimeWindow
 
@@ -86,7 +77,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         missing: An instant that had rows and has none any more.
     """
 
-    def __init__(self, window: TimeWindow, sizes: PageSizes | None = None) -> None:
+    def __init__(self, window: TimeWindow, sizes: rules.PageSizes | None = None) -> None:
         """Start with page 1.
 
         Args:
@@ -96,7 +87,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         self.rows: list[Row] = []
         self.missing: int | None = None
         self._window = window
-        self._sizes = sizes or PageSizes()
+        self._sizes = sizes or rules.PageSizes()
         self._look = self._looks = 0
         self._seen: list[Page] = []
         self._last: Page | None = None
@@ -131,9 +122,9 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             self._seen, self._last = [], None
             try:
                 rows = yield from self._read()
-            except Uncountable as error:
+            except rules.Uncountable as error:
                 raise self._error(_UNCOUNTABLE, error.at) from None
-            except Doubt:
+            except rules.Doubt:
                 if self._window.splittable:
                     raise self._split() from None
             else:
@@ -171,7 +162,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                 longer where the listing ends.
         """
         self._looks += 1
-        return -self._looks if pages and is_descending(pages) else self._looks
+        return -self._looks if pages and rules.is_descending(pages) else self._looks
 
     def _get_first(self) -> Steps[Page]:
         """Request page 1; if it is empty, again, as a backend may swallow an error."""
@@ -187,7 +178,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         if not first.rows:
             if (first.total or 0) > 1:
                 self._last = first
-                raise Doubt
+                raise rules.Doubt
             return []
         pages = [first]
         claimed = first.total or 0  # 0 with rows tells nothing
@@ -195,10 +186,10 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             (self._last,) = yield from self._get_twice([claimed], first)
             if not self._last.rows:
                 yield from self._follow(pages)  # to know where rows are
-                raise Doubt
+                raise rules.Doubt
             self._sizes.followed(first, claimed)
-            if self._window.splittable and claimed > most_pages(first):
-                raise Doubt
+            if self._window.splittable and claimed > rules.most_pages(first):
+                raise rules.Doubt
             middle = yield from self._get_twice(range(2, claimed), first)
             pages += [*middle, self._last]
         if (yield from self._follow(pages)) and len(pages) == 1:
@@ -206,7 +197,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         if len(pages) > max(claimed, 2):  # the middle was read before the last page
             numbers = range(2, len(pages))
             pages[1:-1] = yield from self._get(numbers, self._longer(*pages))
-            check_lengths(pages)
+            rules.check_lengths(pages)
         return (yield from self._settle(pages))
 
     def _follow(self, pages: list[Page]) -> Steps[bool]:
@@ -220,13 +211,13 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         """
         first, claimed = pages[0], len(pages)
         while True:
-            check_lengths(pages)
+            rules.check_lengths(pages)
             if len(pages[-1].rows) < len(first.rows) or (
                 len(pages) == 1 and self._sizes.is_last(first)
             ):
                 return True
-            if len(pages) > claimed + most_pages(first):
-                raise Doubt
+            if len(pages) > claimed + rules.most_pages(first):
+                raise rules.Doubt
             (page,) = yield from self._get_twice([len(pages) + 1], first)
             if not page.rows:
                 break
@@ -237,7 +228,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             pages.append(page)
             self._sizes.followed(first, len(pages))
         if len(pages) >= self._sizes.pages > 1 and self._window.splittable:
-            raise Doubt  # no page with such a number was ever seen: it may be the limit
+            raise rules.Doubt  # no page with such a number was ever seen: it may be the limit
         if len(pages) == 1:
             self._sizes.ended(first)
         return False
@@ -245,11 +236,11 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
     def _settle(self, pages: list[Page]) -> Steps[list[Row]]:
         """Read ambiguous instants alone, and look at the first and the last page again."""
         settled: dict[int, list[Row]] = {}
-        ambiguous = on_two_pages(pages)
+        ambiguous = rules.on_two_pages(pages)
         while True:
             if len(ambiguous) >= len(pages):  # sorted pages have one at each seam at most
-                raise Doubt
-            settled |= yield from read_alone(
+                raise rules.Doubt
+            settled |= yield from rules.read_alone(
                 self._window.device_id, pages, ambiguous - settled.keys(), self._sizes
             )
             reordered = yield from self._look_again(pages)
@@ -268,7 +259,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             The instants whose rows are in another order now.
 
         Raises:
-            Doubt: If there are other rows now.
+            rules.Doubt: If there are other rows now.
         """
         again: list[Page] = []
         look = self._longer(*pages)
@@ -285,7 +276,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             for at in was.keys() | now.keys():
                 if was.get(at) != now.get(at):
                     if on_pages[at] == 1 or was[at].total() != now[at].total():
-                        raise Doubt
+                        raise rules.Doubt
                     reordered.add(at)
         return reordered
 
@@ -322,17 +313,11 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             stale = window.stale + 1
         if stale >= MAX_STALE:
             return self._error(_NO_TOTAL if broken else _NO_BOUNDS)
-        too_large = reached and claimed > most_pages(self._seen[0])
-        parts = window.split(
-            ceil(
-                (claimed if reached else len(seen))
-                / (most_pages(self._seen[0]) if too_large else 1)
-                / TARGET_FILL
-            ),
-            instants,
-            by_rows=not too_large,
-            at_ends=not reached,
-        )
+        most = rules.most_pages(self._seen[0])
+        too_large = reached and claimed > most
+        pages = claimed / most if too_large else claimed if reached else len(seen)
+        count, by_rows, at_ends = ceil(pages / TARGET_FILL), not too_large, not reached
+        parts = window.split(count, instants, by_rows=by_rows, at_ends=at_ends)
         parts = [replace(p, parent_pages=reported, stale=stale) for p in parts]
         return WindowInDoubt(parts)
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tap_unleash.errors import UnleashError, WindowInDoubt
+from tap_unleash.errors import UnleashError, WindowInDoubt, WindowTooLong
 from tap_unleash.windows import LATEST, SECOND, PageRequest
 
 if TYPE_CHECKING:
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from tap_unleash.page import Page
     from tap_unleash.pagination import TotalPagesPaginator
     from tap_unleash.windows import TimeWindow
-
-
-class WindowTooLong(UnleashError):
-    """The API does not answer a range, and may answer a shorter one."""
 
 
 @dataclass

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -16,13 +16,13 @@ from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
 
 from tap_unleash.bulk import BulkStream
-from tap_unleash.client import Rejected, Unavailable, UnleashStream
+from tap_unleash.client import UnleashStream
 from tap_unleash.errors import FatalError, UnleashError
-from tap_unleash.page import EMPTY, InvalidResponse, decode_page
 from tap_unleash.pagination import TotalPagesPaginator
 from tap_unleash.progress import Progress
-from tap_unleash.reader import Reader, WindowTooLong
+from tap_unleash.reader import Reader
 from tap_unleash.rules import PageSizes
+from tap_unleash.session import Unavailable
 from tap_unleash.timestamps import format_timestamp, parse_timestamp
 from tap_unleash.windows import DAY, PageRequest, TimeWindow
 
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.pagination import BaseAPIPaginator
 
-    from tap_unleash.page import Page, Row
+    from tap_unleash.page import Row
+    from tap_unleash.tap import TapUnleash
 
-_NO_SUCH_PAGE = {400, 404, 410, 413, 422}
-_TOO_LONG = {400, 413, 422}
 _VERSION = re.compile(r'(?:\{(?:"version": ?)?)?"?([0-9A-Za-z]+(?:[.-][0-9A-Za-z]+)*)"?\}?')
 
 
@@ -74,15 +73,10 @@ class ListStream(UnleashStream):
         """The values of the response."""
         return [record[self.field] for record in self.request_records(None)]
 
-    @property
-    def selected_values(self) -> list[str]:
-        """The values to emit."""
-        return self.values
-
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         try:
-            for value in self.selected_values:
+            for value in self.values:
                 yield {self.field: value}
         except UnleashError as error:
             self.tap.isolate(f"stream '{self.name}'", error)
@@ -114,9 +108,9 @@ class Devices(ListStream):
     primary_keys = ("device_id",)
 
     @override
-    @property
-    def selected_values(self) -> list[str]:
-        return self.tap.settings.select(self.values)
+    def parse_response(self, response: requests.Response) -> Iterable[Record]:
+        listed = [record[self.field] for record in super().parse_response(response)]
+        return [{self.field: value} for value in self.tap.settings.select(listed)]
 
 
 class Sessions(ListStream):
@@ -141,25 +135,26 @@ class Analytics(BulkStream, UnleashStream):
     _reader: Reader | None = None
     _progress: Progress | None = None
 
-    @cached_property
-    def _ranges(self) -> dict[str, TimeWindow | None]:
-        return {}
+    @override
+    def __init__(self, tap: TapUnleash) -> None:
+        super().__init__(tap)
+        self._page_sizes = PageSizes()
+        self._ranges: dict[str, TimeWindow | None] = {}
 
     @override
     @cached_property
     def partitions(self) -> list[dict[str, Any]]:
-        devices = self.tap.streams["devices"]
+        devices = cast("Devices", self.tap.streams["devices"])
         try:
-            ids = devices.selected_values  # type: ignore[attr-defined]
+            # A test of the connection takes one record.
+            ids = devices.values[: self.ABORT_AT_RECORD_COUNT]
         except UnleashError as error:
             raise FatalError(str(error)) from error
-        # A test of the connection takes one record.
-        return [{"device_id": device_id} for device_id in ids[: self.ABORT_AT_RECORD_COUNT]]
+        return [{"device_id": device_id} for device_id in ids]
 
     @override
     def get_http_request(self, *, page: PageContext[PageRequest]) -> HTTPRequest:
-        assert page.next_page_token  # noqa: S101
-        request = page.next_page_token
+        request = cast("PageRequest", page.next_page_token)
         tableau = self.tap.settings.response_format == "tableau"
         segments = (request.window.device_id, *request.bounds, request.number)
         path = "/".join(quote(str(segment), safe="") for segment in segments)
@@ -167,77 +162,7 @@ class Analytics(BulkStream, UnleashStream):
 
     @override
     def get_new_paginator(self, window: TimeWindow | None = None) -> TotalPagesPaginator:
-        assert window  # noqa: S101
-        return TotalPagesPaginator(window, self._page_sizes)
-
-    @cached_property
-    def _page_sizes(self) -> PageSizes:
-        return PageSizes()
-
-    @cached_property
-    def _prepared(self) -> requests.PreparedRequest:
-        return self.build_prepared_request(method="GET", url=self.url_base)
-
-    def fetch(self, request: PageRequest) -> Page:
-        """Request a page; called by several threads.
-
-        Args:
-            request: The page.
-
-        Returns:
-            The page; an empty one if the API refuses it, though not the first.
-
-        Raises:
-            WindowTooLong: If a shorter window may be answered.
-            UnleashError: If there is no valid response.
-        """
-        prepared = self._prepared.copy()  # much faster than a new one
-        prepared.url = self.get_http_request(page=PageContext(None, request)).url
-        splittable, later = request.window.splittable, request.number > 1
-        try:
-            send: Any = self.request_decorator(partial(self._send, request))
-            page: Page = send(prepared, None)
-        except Rejected as error:
-            if later and error.status in _NO_SUCH_PAGE:
-                return EMPTY
-            if splittable and error.status in _TOO_LONG:
-                raise WindowTooLong(str(error)) from error
-            raise
-        except Unavailable as error:
-            if later and splittable and error.overload:
-                return EMPTY
-            if splittable and error.overload:
-                raise WindowTooLong(str(error)) from error
-            raise
-        return page
-
-    def _send(
-        self,
-        request: PageRequest,
-        prepared: requests.PreparedRequest,
-        _context: Context | None,
-    ) -> Any:  # noqa: ANN401 - a page, where the SDK has a response
-        try:
-            response = self.requests_session.send(
-                prepared, timeout=self.timeout, allow_redirects=self.allow_redirects
-            )
-            self.validate_response(response)
-            if response.status_code == HTTPStatus.NO_CONTENT:
-                return EMPTY
-            return decode_page(
-                response.content,
-                device_id=request.window.device_id,
-                number=request.number,
-                on_unknown_field=self.tap.warn_of_unknown_field,
-            )
-        except InvalidResponse as error:
-            msg = f"unexpected API response ({error})"
-            raise Unavailable(msg) from None
-        except Unavailable as error:
-            error.overload |= error.response is not None and request.number > 1
-            if error.overload and request.window.splittable:
-                error.tries = 2
-            raise
+        return TotalPagesPaginator(cast("TimeWindow", window), self._page_sizes)
 
     @override
     @contextmanager

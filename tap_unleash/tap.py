@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from singer_sdk import Stream, Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import TapCapabilities
-from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
 from tap_unleash import streams
-from tap_unleash.client import Session, Unavailable
-from tap_unleash.config import (
-    Config,
-    InvalidConfiguration,
-    explain,
-)
+from tap_unleash.cli import Command, JSONFile, leave
+from tap_unleash.config import Config, InvalidConfiguration, explain
 from tap_unleash.errors import FatalError, UnleashError
-from tap_unleash.writer import BufferedWriter, buffer_stdout
+from tap_unleash.session import Session, Unavailable
+from tap_unleash.writer import BufferedWriter
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -41,21 +33,6 @@ MAX_NAMES = 10
 
 class SyncIncomplete(UnleashError):
     """Some devices or streams failed; the others were synced."""
-
-
-class _Command(SingerCommand):
-    """Reports every error as one line."""
-
-    @override
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        buffer_stdout()
-        try:
-            return super().main(*args, **kwargs)
-        except Exception as error:
-            self.logger.debug("Details of the error", exc_info=True)
-            text = " ".join(str(error).split())
-            known = isinstance(error, UnleashError)
-            _leave(1, text if known else f"{type(error).__name__}: {text}")
 
 
 class TapUnleash(Tap):
@@ -237,7 +214,10 @@ class TapUnleash(Tap):
         marks = found.get("bookmarks") if isinstance(found, dict) else None
         if found != {} and not (
             isinstance(marks, dict)
-            and all(isinstance(mark, dict) for mark in marks.values())
+            and all(
+                isinstance(mark, dict) and isinstance(mark.get("partitions", []), list)
+                for mark in marks.values()
+            )
             and "replication_key_value" not in marks.get("analytics", {})
         ):
             msg = (
@@ -253,8 +233,8 @@ class TapUnleash(Tap):
         command = super().get_singer_command()
         for option in command.params:
             if isinstance(option.type, click.File):
-                option.type = click.File(encoding="utf-8-sig")
-        return _Command(
+                option.type = JSONFile(encoding="utf-8-sig")
+        return Command(
             name=command.name,
             callback=command.callback,
             params=command.params,
@@ -272,19 +252,10 @@ class TapUnleash(Tap):
     # The SDK's own handler ends with exit code 0, and can cut a message in half.
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        def leave() -> None:
+        def end() -> None:
             # A BATCH file that is not complete holds records that the state includes.
             if not self.config.get("batch_config"):
                 self.state_writer.write_state(self.state)
-            _leave(128 + signum, "Interrupted. The next sync resumes from the last checkpoint.")
+            leave(128 + signum, "Interrupted. The next sync resumes from the last checkpoint.")
 
-        cast("BufferedWriter", self.message_writer).when_idle(leave)
-
-
-def _leave(code: int, message: str) -> NoReturn:
-    """End without waiting for requests in flight."""
-    click.echo(f"tap-unleash: {message}", err=True)
-    logging.shutdown()
-    with suppress(OSError):
-        sys.stdout.flush()
-    os._exit(code)
+        cast("BufferedWriter", self.message_writer).when_idle(end)

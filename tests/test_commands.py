@@ -210,5 +210,5 @@ def test_samples_are_records_of_the_tap() -> None:
     row = {name: value for name, value in sample.items() if name != "record_id"}
     with MockAPI(Account({row["device_id"]: [Row(row)]})) as api:
         variables = {"TAP_UNLEASH_API_URL": api.url, "TAP_UNLEASH_API_KEY": "mock"}
-        lines = run(PROGRAMS / "tap-unleash", "--config=ENV", **variables).splitlines()
+        lines = run(PROGRAMS / "tap-unleash", "--config=ENV", cwd=ROOT, **variables).splitlines()
     assert sample in (json.loads(line).get("record") for line in lines)

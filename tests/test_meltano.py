@@ -28,14 +28,6 @@ def test_meltano_accepts_it() -> None:
     assert not validator.is_valid({**MELTANO, "environments": [{"named": "prod"}]})
 
 
-def test_nothing_is_deprecated_or_looked_up_on_the_hub() -> None:
-    for plugin in (EXTRACTOR, *MELTANO["plugins"]["loaders"]):
-        assert {"namespace", "pip_url", "executable", "settings"} <= plugin.keys()
-        assert "variant" not in plugin
-        for setting in plugin["settings"]:
-            assert setting["kind"] not in {"password", "hidden"}
-
-
 def test_the_extractor_is_that_of_the_hub_definition() -> None:
     for name in ("capabilities", "executable", "namespace", "settings_group_validation"):
         assert EXTRACTOR[name] == HUB[name]

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
 
-from tap_unleash import client
+from tap_unleash import client, session
 from tap_unleash.tap import TapUnleash
 
 
@@ -21,11 +21,11 @@ def hurry(speed: float) -> None:
         sleep=lambda seconds: time.sleep(seconds / speed),
     )
     jitter = {"backoff_jitter": lambda _self, value: value / speed}
-    for owner, changed in ((client.UnleashStream, jitter), (client, {"time": clock})):
+    for owner, changed in ((client.UnleashStream, jitter), (session, {"time": clock})):
         for name, value in changed.items():
             getattr(owner, name)
             setattr(owner, name, value)
-    client.MAX_RETRY_AFTER = int(client.MAX_RETRY_AFTER * speed)
+    session.MAX_RETRY_AFTER = int(session.MAX_RETRY_AFTER * speed)
 
 
 def run(job: dict[str, Any]) -> None:

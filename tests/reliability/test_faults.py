@@ -214,7 +214,7 @@ def test_a_quota_costs_no_record() -> None:
 
 def test_an_exhausted_rate_limit_ends_the_run() -> None:
     with MockAPI(account(), rate_limit=3) as api:
-        line = assert_one_line(run(api, constants={"client.MAX_RETRY_AFTER": 9}))
+        line = assert_one_line(run(api, constants={"session.MAX_RETRY_AFTER": 9}))
     assert line.startswith("tap-unleash: Rate limit exceeded (HTTP 429 Too Many Requests")
     assert "no request was accepted for 9 s" in line
 

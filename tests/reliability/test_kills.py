@@ -75,7 +75,7 @@ class Scenario:
             "lookback_minutes": one([0, 60]),
         }
         self.constants = {
-            "pagination.MAX_PAGES": one([2, 3, 50]),
+            "rules.MAX_PAGES": one([2, 3, 50]),
             "streams.Analytics.STATE_MSG_FREQUENCY": one([1, 70]),
         }
 
@@ -155,7 +155,7 @@ def test_a_signal_ends_the_run_with_state(
     number: signal.Signals, unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    constants = {"pagination.MAX_PAGES": 5}
+    constants = {"rules.MAX_PAGES": 5}
     with MockAPI(account(), page_size=50) as api:
         with started(api, constants=constants) as process:
             out = read(process.stdout, 150_000)
@@ -183,7 +183,7 @@ def test_a_signal_ends_a_run_that_waits_for_the_api() -> None:
 
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_a_closed_pipe_ends_the_run_with_one_line(size: int) -> None:
-    constants = {"pagination.MAX_PAGES": 5, **EVERY_WINDOW}
+    constants = {"rules.MAX_PAGES": 5, **EVERY_WINDOW}
     with MockAPI(account(), page_size=50) as api, started(api, constants=constants) as process:
         assert process.stdout is not None
         out = read(process.stdout, size)

@@ -73,9 +73,7 @@ def test_workers_together_load_the_truth_though_one_is_killed(tmp_path: Path) ->
                         "HOME": str(folder),
                         "TAP_UNLEASH_API_KEY": "mock",
                         "TAP_UNLEASH_API_URL": api.url,
-                        "TARGET_POSTGRES_SQLALCHEMY_URL": url.replace(
-                            "://", "+psycopg://"
-                        ),
+                        "TARGET_POSTGRES_SQLALCHEMY_URL": url.replace("://", "+psycopg://"),
                         "MELTANO_STATE_BACKEND_URI": state.as_uri(),
                         **variables(of),
                         "JOB_COMPLETION_INDEX": str(index),

@@ -469,7 +469,7 @@ MUTANTS: dict[str, tuple[object, str, object, dict[str, Any]]] = {
         {"changes": "insertions and retention", "order": 1},
     ),
     "instants with identical rows on two pages are read alone": (
-        *(pagination, "on_two_pages", lambda *_: set()),
+        *(rules, "on_two_pages", lambda *_: set()),
         {**NO_CHANGE, "ties": "per URL"},
     ),
     "no row is after the end": (

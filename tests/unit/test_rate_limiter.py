@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tap_unleash import client
-from tap_unleash.client import RateLimiter
+from tap_unleash import session
 from tap_unleash.errors import FatalError
+from tap_unleash.session import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ def simulate(
 ) -> Server:
     """Send so many requests with several threads; the clock tells how long that takes."""
     clock = Clock(THREADS)
-    monkeypatch.setattr(client, "time", clock)
+    monkeypatch.setattr(session, "time", clock)
     limiter, server = RateLimiter(), Server(clock, accepts)
     setattr(limiter, "_alone", Lock(clock))  # noqa: B010
     work = iter(range(count))
@@ -166,7 +166,7 @@ def test_without_an_accepted_request_the_run_ends(monkeypatch: pytest.MonkeyPatc
     def describe(_: Any) -> str:  # noqa: ANN401
         return "429 Too Many Requests"
 
-    monkeypatch.setattr(client, "describe", describe)
+    monkeypatch.setattr(session, "describe", describe)
     with pytest.raises(FatalError, match="no request was accepted for 120 s"):
         simulate(monkeypatch, lambda _: False, 20)
 
@@ -178,6 +178,6 @@ def test_a_retry_after_is_kept_by_all_threads(monkeypatch: pytest.MonkeyPatch) -
         times.append(now)
         return len(times) > 1
 
-    monkeypatch.setattr(client, "retry_after", lambda _: 30)
+    monkeypatch.setattr(session, "retry_after", lambda _: 30)
     simulate(monkeypatch, accepts, 20)
     assert not [t for t in times if 0.2 < t < 30]

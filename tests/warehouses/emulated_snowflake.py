@@ -87,9 +87,7 @@ def plain(value: datetime | Decimal) -> str | float:
 def main() -> None:
     """Run the loader, or a query."""
     FakeSnowflakeCursor.execute = execute
-    with fakesnow.patch(
-        db_path=os.environ["EMULATED_SNOWFLAKE"], nop_regexes=NOT_NEEDED
-    ):
+    with fakesnow.patch(db_path=os.environ["EMULATED_SNOWFLAKE"], nop_regexes=NOT_NEEDED):
         if len(sys.argv) == 2 and sys.argv[1].startswith("SELECT"):
             connection = snowflake.connector.connect(database="RAW", schema="UNLEASH")
             cursor = connection.cursor(snowflake.connector.DictCursor)

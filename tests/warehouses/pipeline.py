@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from itertools import chain
 from pathlib import Path
@@ -42,20 +43,27 @@ def emulated(folder: Path, target: str) -> Path:
     return loader
 
 
-def query(loader: Path, sql: str, **environment: str) -> Rows:
+def documented(target: str) -> dict[str, str]:
+    """Return the types of the columns of `analytics` on the page of a destination."""
+    page = (ROOT / "docs" / "destinations" / f"{target}.md").read_text()
+    rows = re.findall(r"^\| (`[a-z_]+`.*) \| `(.+?)`.* \|$", page, re.MULTILINE)
+    return {name: kind for names, kind in rows for name in re.findall("`(.+?)`", names)}
+
+
+def query(loader: Path, sql: str, environment: dict[str, str]) -> Rows:
     """Query an emulated warehouse."""
-    lines = run(loader, sql, **environment).splitlines()
+    lines = run(loader, sql, cwd=ROOT, **environment).splitlines()
     return [json.loads(line) for line in lines]
 
 
-def load_twice(  # noqa: PLR0913
+def load_twice(
     folder: Path,
     loader: Path,
     rows: Callable[[], Rows],
+    environment: dict[str, str],
     *,
     tap: str = "tap-unleash",
     between: Callable[[], object] = lambda: None,
-    **environment: str,
 ) -> Rows:
     """Run the project of an example, of which only the paths of the programs differ.
 
@@ -73,7 +81,7 @@ def load_twice(  # noqa: PLR0913
     (folder := folder / "project").mkdir()
     (folder / "meltano.yml").write_text(yaml.safe_dump(project))
     with MockAPI(Account.generate(rows=1000, non_ascii=True)) as api:
-        environment |= {
+        environment = environment | {
             "NO_COLOR": "1",
             "TAP_UNLEASH_API_KEY": "mock",
             "TAP_UNLEASH_API_URL": api.url,

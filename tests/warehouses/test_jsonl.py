@@ -16,7 +16,8 @@ def test_lines_equal_the_truth(tmp_path: Path) -> None:
 
     def rows() -> Rows:
         files = tmp_path.glob("analytics*.jsonl")
-        return [json.loads(line) for file in files for line in file.open()]
+        texts = (file.read_text() for file in files)
+        return [json.loads(line) for text in texts for line in text.splitlines()]
 
     output = {"TARGET_JSONL_DESTINATION_PATH": str(tmp_path)}
-    assert len(load_twice(tmp_path, loader, rows, **output)) > 4200
+    assert len(load_twice(tmp_path, loader, rows, output)) > 4200

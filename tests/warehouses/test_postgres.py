@@ -11,23 +11,11 @@ from psycopg.rows import dict_row
 
 from demo.pipeline import ROOT
 from demo.postgres import postgres
-from warehouses.pipeline import Rows, load_twice, program
+from warehouses.pipeline import Rows, documented, load_twice, program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TYPES = {
-    "record_id": "text",
-    "device_id": "text",
-    "session_id": "text",
-    "model_id": "text",
-    "source_file_name": "text",
-    "class_name": "text",
-    "count": "numeric",
-    "frame_number": "bigint",
-    "timestamp": "timestamp without time zone",
-    "extra_fields": "jsonb",
-}
 PAGE = ROOT / "docs" / "destinations" / "postgres.md"
 (TRIGGER,) = re.findall(r"```sql\n(.+?)```", PAGE.read_text(), re.DOTALL)
 COLUMNS = (
@@ -53,10 +41,10 @@ def test_table_equals_the_truth(tmp_path: Path, tap: str) -> None:
             tmp_path,
             loader,
             rows,
+            {"TARGET_POSTGRES_SQLALCHEMY_URL": url.replace("://", "+psycopg://")},
             tap=tap,
             between=lambda: execute(TRIGGER),
-            TARGET_POSTGRES_SQLALCHEMY_URL=url.replace("://", "+psycopg://"),
         )
         types = execute(COLUMNS).fetchall()
     assert len(loaded) == 4200
-    assert {row["column_name"]: row["data_type"] for row in types} == TYPES
+    assert {row["column_name"]: row["data_type"] for row in types} == documented("postgres")

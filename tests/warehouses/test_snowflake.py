@@ -11,20 +11,6 @@ from warehouses.pipeline import Rows, emulated, load_twice, query
 if TYPE_CHECKING:
     from pathlib import Path
 
-TYPES = {
-    "RECORD_ID": "TEXT",
-    "DEVICE_ID": "TEXT",
-    "SESSION_ID": "TEXT",
-    "MODEL_ID": "TEXT",
-    "SOURCE_FILE_NAME": "TEXT",
-    "CLASS_NAME": "TEXT",
-    "COUNT": "FLOAT",
-    "FRAME_NUMBER": "NUMBER",
-    "TIMESTAMP": "TIMESTAMP_NTZ",
-    "EXTRA_FIELDS": "VARIANT",
-}
-COLUMNS = "SELECT * FROM RAW.information_schema.columns WHERE table_name = 'ANALYTICS'"
-
 
 @pytest.mark.parametrize("tap", ["tap-unleash", "tap-unleash-in-batches"])
 def test_table_equals_the_truth(tmp_path: Path, tap: str) -> None:
@@ -36,13 +22,7 @@ def test_table_equals_the_truth(tmp_path: Path, tap: str) -> None:
     }
 
     def rows() -> Rows:
-        found = query(loader, "SELECT * FROM RAW.UNLEASH.ANALYTICS", **warehouse)
+        found = query(loader, "SELECT * FROM RAW.UNLEASH.ANALYTICS", warehouse)
         return [{name.lower(): row[name] for name in row} for row in found]
 
-    loaded = load_twice(tmp_path, loader, rows, tap=tap, **warehouse)
-    assert len(loaded) == 4200
-    types = {
-        column["COLUMN_NAME"]: column["DATA_TYPE"]
-        for column in query(loader, COLUMNS, **warehouse)
-    }
-    assert types.items() >= TYPES.items()
+    assert len(load_twice(tmp_path, loader, rows, warehouse, tap=tap)) == 4200

@@ -1,0 +1,274 @@
+"""The connection that all streams share: its rate limit, and why a request failed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import nullcontext
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from singer_sdk.exceptions import RetriableAPIError
+from typing_extensions import override
+from urllib3.exceptions import ReadTimeoutError
+
+from tap_unleash.errors import FatalError, UnleashError
+
+if TYPE_CHECKING:
+    from tap_unleash.config import Config
+
+MAX_RETRY_AFTER = 120
+"""Longest wait in seconds that the API may ask for, and longest time without an accepted
+request, before the run ends."""
+
+_REFUSED = {429, 502, 503, 504}
+
+
+class Rejected(UnleashError):
+    """The API rejects a request and would reject it again.
+
+    Attributes:
+        status: The HTTP status, 4xx.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        """Store the status.
+
+        Args:
+            message: The error line.
+            status: The HTTP status.
+        """
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(UnleashError, RetriableAPIError):
+    """An attempt failed; another one may not.
+
+    Attributes:
+        overload: Whether the API may answer for a shorter time range.
+        fatal: Whether no other request can succeed, either.
+        alone: Whether the API answered no other request during all attempts.
+        tries: Number of attempts before giving up.
+        retry_after: Seconds that the API asks to wait.
+    """
+
+    overload = fatal = alone = False
+    tries = 9
+    retry_after = 0.0
+
+
+class RateLimiter:
+    """Spaces the requests of all threads, as far as the API refuses them.
+
+    A refusal pauses all requests, and one at a time is sent until the API accepts one. It also
+    widens the interval between requests, which each accepted request narrows.
+    """
+
+    def __init__(self) -> None:
+        """Start without any spacing."""
+        self._lock = threading.Lock()
+        self._alone = threading.Lock()
+        self._interval = self._pause = self._next = self._refused = 0.0
+        self._accepted = time.monotonic()
+
+    def send(
+        self, session: Session, request: requests.PreparedRequest, **kwargs: Any
+    ) -> requests.Response:
+        """Send a request as soon as the rate limit allows, until it is not refused.
+
+        Args:
+            session: The session.
+            request: The request.
+            kwargs: Arguments of `requests.Session.send`.
+
+        Returns:
+            The response; its status is not 429.
+
+        Raises:
+            FatalError: If the rate limit is exhausted.
+        """
+        while True:
+            with self._alone if self._pause else nullcontext():
+                with self._lock:
+                    sent = max(time.monotonic(), self._next)
+                    self._next = sent + self._interval
+                if (wait := sent - time.monotonic()) > 0:
+                    time.sleep(wait)
+                try:
+                    response = session.send_now(request, **kwargs)
+                except Unavailable as error:
+                    if error.overload:
+                        self._refuse(sent, 0, 2)
+                    raise
+                if response.status_code in _REFUSED:
+                    throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+                    self._refuse(sent, retry_after(response), 1.3 if throttled else 2)
+                else:
+                    self._accept(sent)
+                if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+                    return response
+            if time.monotonic() - self._accepted > MAX_RETRY_AFTER:
+                msg = (
+                    f"Rate limit exceeded (HTTP {describe(response)}): no request was "
+                    f"accepted for {MAX_RETRY_AFTER} s. Retry later or request a higher "
+                    "limit from Unleash live."
+                )
+                raise FatalError(msg)
+
+    def _accept(self, sent: float) -> None:
+        with self._lock:
+            self._accepted = time.monotonic()
+            self._interval *= 0.95
+            if sent > self._refused:
+                self._pause = 0.0
+
+    def _refuse(self, sent: float, wait: float, factor: float) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if sent >= self._refused:  # not together with the one before
+                self._interval = min(max(self._interval, 0.05) * factor, 1)
+                self._pause, self._refused = min(max(2 * self._pause, 0.5), 30), now
+            self._next = max(self._next, now + (wait or self._pause))
+
+
+class Session(requests.Session):
+    """The connection that all streams and threads share.
+
+    Attributes:
+        limiter: The rate limit.
+        answered: Number of requests that the API answered.
+        reached: Whether the server ever responded.
+    """
+
+    def __init__(self, settings: Config, user_agent: str) -> None:
+        """Prepare the connection; nothing is sent.
+
+        Args:
+            settings: The settings.
+            user_agent: Value of the ``User-Agent`` header.
+        """
+        super().__init__()
+        self.limiter = RateLimiter()
+        self.answered = 0
+        self.reached = False
+        self.headers["User-Agent"] = user_agent
+        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
+        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
+        self.verify = found["verify"]
+        # Plain HTTP is for loopback only, and a proxy is elsewhere.
+        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
+        self.trust_env = False
+
+    @override
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        return self.limiter.send(self, request, **kwargs)
+
+    def send_now(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a request without regard to the rate limit.
+
+        Args:
+            request: The request.
+            kwargs: Arguments of `requests.Session.send`.
+
+        Returns:
+            The response.
+
+        Raises:
+            FatalError: If no request can succeed.
+            Unavailable: If there is no complete response.
+        """
+        try:
+            response = super().send(request, **kwargs)
+        except (requests.RequestException, OSError) as error:
+            raise _no_response(error, str(request.url), reached=self.reached) from error
+        self.reached = True
+        return response
+
+
+def describe(response: requests.Response) -> str:
+    """Describe a response other than 200.
+
+    Args:
+        response: The response.
+
+    Returns:
+        Status code and phrase, and the server's message if it says more.
+    """
+    try:
+        said = str(msgspec.json.decode(response.content)["message"])
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError):
+        said = ""
+    said = "".join(filter(str.isprintable, said))[:200]
+    phrase = response.reason or ""
+    more = f": {said}" if said and said.lower() != phrase.lower() else ""
+    return f"{response.status_code} {phrase}".strip() + more
+
+
+def retry_after(response: requests.Response) -> float:
+    """Return the seconds of a ``Retry-After`` header, in either of its two forms.
+
+    Args:
+        response: The response.
+
+    Returns:
+        The seconds; 0 without a valid header.
+
+    Raises:
+        FatalError: If this is too long to wait.
+    """
+    value = response.headers.get("Retry-After", "").strip()
+    try:
+        if value.isdecimal():
+            seconds = float(value)
+        else:
+            until = parsedate_to_datetime(value)
+            until = until.replace(tzinfo=until.tzinfo or timezone.utc)
+            seconds = (until - datetime.now(timezone.utc)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    if seconds > MAX_RETRY_AFTER:
+        msg = (
+            f"The API accepts no requests for {seconds:.0f} s (HTTP {describe(response)}, "
+            "'Retry-After'). Retry then; the next sync resumes from the last checkpoint."
+        )
+        raise FatalError(msg)
+    return max(seconds, 0)
+
+
+def _no_response(error: Exception, url: str, *, reached: bool) -> UnleashError:
+    """Classify an attempt without a complete response."""
+    cause: Any = error
+    while isinstance(inner := getattr(cause, "reason", None) or (cause.args or [0])[-1], Exception):
+        cause = inner
+    server = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    why = " ".join(str(cause).rpartition("] ")[2].split())[:200] or type(cause).__name__
+    if isinstance(error, requests.exceptions.SSLError):
+        return FatalError(
+            f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        failure = Unavailable(f"no connection to {server} through the proxy ({why})")
+        failure.fatal = True
+    elif isinstance(cause, ReadTimeoutError):
+        failure = Unavailable(f"no data from {server} within 'request_timeout'")
+        failure.overload = True
+    elif isinstance(error, requests.ConnectionError) and not isinstance(
+        cause, OSError | HTTPException
+    ):
+        failure = Unavailable(f"cannot connect to {server} ({why})")
+        failure.fatal = True
+    else:
+        failure = Unavailable(f"connection to {server} closed before the response was complete")
+    if not reached:
+        failure.tries = 3
+    return failure
