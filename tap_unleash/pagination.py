@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 TARGET_FILL = 3 / 4
 """Share of these limits that parts aim at, as rows are not spread evenly over time."""
 
-MAX_READS = 9
-"""How often a window that cannot be split is read before its device fails."""
-
 MAX_REREADS = 2
 """How often a window is read again because a row that is known to exist is missing."""
 
@@ -51,19 +48,6 @@ MAX_STALE = 3
 
 BEYOND = 1_000
 """How many pages after the last one a page is surely none."""
-
-_OUTSIDE = (
-    "has timestamps after the end of the requested range, so the bookmark would be wrong. "
-    "Report it to Unleash live."
-)
-_UNCOUNTABLE = (
-    "has more rows at one instant than fit on a page, and their order differs from page to "
-    "page, so they cannot be counted. Report it to Unleash live, or set a later 'start_date' "
-    "to leave them out."
-)
-_CHANGING = f"kept changing while it was being read ({MAX_READS} attempts). Retry later."
-_NO_PARTS = "cannot be read in parts: the API does not keep to its {}. Report it to Unleash live."
-_NO_TOTAL, _NO_BOUNDS = _NO_PARTS.format("number of pages"), _NO_PARTS.format("range")
 
 
 class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
@@ -110,7 +94,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         """
         for request, page in zip(self.current_value, response, strict=True):
             if max(page.instants.values(), default=0) > request.bounds[1] + SECOND:
-                raise self._error(_OUTSIDE)
+                raise self._error(rules.OUTSIDE)
         try:
             return self._steps.send(response)
         except StopIteration as stop:
@@ -118,12 +102,12 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             return None
 
     def _read_until_accepted(self) -> Steps[list[Row]]:
-        for attempt in range(MAX_READS):
+        for attempt in range(rules.MAX_READS):
             self._seen, self._last = [], None
             try:
                 rows = yield from self._read()
             except rules.Uncountable as error:
-                raise self._error(_UNCOUNTABLE, error.at) from None
+                raise self._error(rules.UNCOUNTABLE, error.at) from None
             except rules.Doubt:
                 if self._window.splittable:
                     raise self._split() from None
@@ -136,7 +120,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                     rows = self._without_margins(rows, instants)
                     return sorted(rows, key=itemgetter(TIMESTAMP))
             self._look = self._longer()
-        raise self._error(_CHANGING)
+        raise self._error(rules.NO_TOTAL if self._last and not self._last.rows else rules.CHANGING)
 
     def _get(self, numbers: Iterable[int], look: int | None = None) -> Steps[list[Page]]:
         look = self._look if look is None else look
@@ -227,8 +211,10 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                     break  # the API repeats the last page
             pages.append(page)
             self._sizes.followed(first, len(pages))
-        if len(pages) >= self._sizes.pages > 1 and self._window.splittable:
-            raise rules.Doubt  # no page with such a number was ever seen: it may be the limit
+        if len(pages) >= self._sizes.pages > 1:  # an API may not serve later pages
+            if self._window.splittable:
+                raise rules.Doubt
+            raise self._error(rules.CUT)
         if len(pages) == 1:
             self._sizes.ended(first)
         return False
@@ -312,7 +298,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         if (broken or outside) and reported >= window.parent_pages > 0:
             stale = window.stale + 1
         if stale >= MAX_STALE:
-            return self._error(_NO_TOTAL if broken else _NO_BOUNDS)
+            return self._error(rules.NO_TOTAL if broken else rules.NO_BOUNDS)
         most = rules.most_pages(self._seen[0])
         too_large = reached and claimed > most
         pages = claimed / most if too_large else claimed if reached else len(seen)

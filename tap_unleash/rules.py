@@ -40,6 +40,27 @@ if TYPE_CHECKING:
     Steps: TypeAlias = Generator[Requests, Sequence[Page], T]
 
 
+MAX_READS = 9
+"""How often a window that cannot be split is read before its device fails."""
+
+OUTSIDE = (
+    "has timestamps after the end of the requested range, so the bookmark would be wrong. "
+    "Report it to Unleash live."
+)
+UNCOUNTABLE = (
+    "has more rows at one instant than fit on a page, and their order differs from page to "
+    "page, so they cannot be counted. Report it to Unleash live, or set a later 'start_date' "
+    "to leave them out."
+)
+CHANGING = f"kept changing while it was being read ({MAX_READS} attempts). Retry later."
+CUT = (
+    "fills its last page, and no later page was ever seen, so rows may be cut off. Set a "
+    "'start_date' or an 'end_date' to leave them out, and report it to Unleash live."
+)
+_NO_PARTS = "cannot be read in parts: the API does not keep to its {}. Report it to Unleash live."
+NO_TOTAL, NO_BOUNDS = _NO_PARTS.format("number of pages"), _NO_PARTS.format("range")
+
+
 class Doubt(Exception):
     """The pages of a window contradict each other."""
 

@@ -106,11 +106,11 @@ class RateLimiter:
                     response = session.send_now(request, **kwargs)
                 except Unavailable as error:
                     if error.overload:
-                        self._refuse(sent, 0, 2)
+                        self._refuse(sent, 0, throttled=False)
                     raise
                 if response.status_code in _REFUSED:
                     throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
-                    self._refuse(sent, retry_after(response), 1.3 if throttled else 2)
+                    self._refuse(sent, retry_after(response), throttled=throttled)
                 else:
                     self._accept(sent)
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
@@ -130,12 +130,13 @@ class RateLimiter:
             if sent > self._refused:
                 self._pause = 0.0
 
-    def _refuse(self, sent: float, wait: float, factor: float) -> None:
+    def _refuse(self, sent: float, wait: float, *, throttled: bool) -> None:
         with self._lock:
             now = time.monotonic()
             if sent >= self._refused:  # not together with the one before
-                self._interval = min(max(self._interval, 0.05) * factor, 1)
-                self._pause, self._refused = min(max(2 * self._pause, 0.5), 30), now
+                self._interval = min(max(self._interval, 0.05) * (1.3 if throttled else 2), 1)
+                self._pause = min(max(2 * self._pause, 0.5), 30) if throttled else 0.5
+                self._refused = now
             self._next = max(self._next, now + (wait or self._pause))
 
 
