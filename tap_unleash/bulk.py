@@ -58,21 +58,24 @@ class RecordMessage(msgspec.Struct, gc=False, tag_field="type", tag="RECORD"):
     time_extracted: str
 
 
-def records(rows: list[Row]) -> Iterator[AnalyticsRecord]:
+def records(rows: Sequence[Row]) -> Iterator[AnalyticsRecord]:
     """Convert the rows of a window to records.
 
     Args:
-        rows: The rows.
+        rows: The rows, sorted by timestamp.
 
-    Returns:
+    Yields:
         The records, in the order of the rows.
     """
-    ids = record_ids(rows)
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
+    end = 0
+    while end < len(rows):
+        start, end = end, end + CHUNK
+        while end < len(rows) and rows[end][TIMESTAMP] == rows[end - 1][TIMESTAMP]:
+            end += 1  # rows that share a timestamp are numbered together
+        part = rows[start:end]
         *columns, extras = zip(*part, strict=True)
         values: dict[str, Iterable[Any]] = dict(zip(COLUMNS, columns, strict=True))
-        values["record_id"] = ids[start : start + CHUNK]
+        values["record_id"] = record_ids(part)
         if any(extras):
             values["extra_fields"] = (msgspec.Raw(x) if x else msgspec.UNSET for x in extras)
         fields = (f for f in AnalyticsRecord.__struct_fields__ if f in values)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from tap_unleash.errors import UnleashError, WindowInDoubt, WindowTooLong
 from tap_unleash.windows import LATEST, SECOND, PageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tap_unleash.page import Page
     from tap_unleash.pagination import TotalPagesPaginator
@@ -73,6 +74,7 @@ class Reader:
         self._limit = _Limit()
         self._windows = ThreadPoolExecutor(self._ahead)
         self._requests = ThreadPoolExecutor(concurrency)
+        self._slots = Semaphore(concurrency)
 
     def read(self, wanted: TimeWindow) -> Iterator[tuple[TimeWindow, TotalPagesPaginator]]:
         """Read the range of a device.
@@ -140,11 +142,17 @@ class Reader:
             paginator.advance(pages)  # type: ignore[arg-type]
         return paginator
 
-    def _send(self, requests: Iterable[PageRequest]) -> list[Page]:
-        futures = [self._requests.submit(self._fetch, request) for request in requests]
+    def _send(self, requests: Sequence[PageRequest]) -> list[Page]:
+        if len(requests) == 1:
+            return [self._send_one(*requests)]
+        futures = [self._requests.submit(self._send_one, request) for request in requests]
         try:
             return [future.result() for future in futures]
         except UnleashError:
             for future in futures:
                 future.cancel()
             raise
+
+    def _send_one(self, request: PageRequest) -> Page:
+        with self._slots:
+            return self._fetch(request)

@@ -139,7 +139,15 @@ class Analytics(BulkStream, UnleashStream):
     def __init__(self, tap: TapUnleash) -> None:
         super().__init__(tap)
         self._page_sizes = PageSizes()
+        self._states: dict[str, dict[str, Any]] = {}
         self._ranges: dict[str, TimeWindow | None] = {}
+
+    @override
+    def get_context_state(self, context: Context | None) -> dict[str, Any]:
+        device_id = (context or {}).get("device_id", "")
+        if device_id not in self._states:  # the SDK searches all partitions
+            self._states[device_id] = super().get_context_state(context)
+        return self._states[device_id]
 
     @override
     @cached_property

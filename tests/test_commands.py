@@ -172,8 +172,6 @@ def test_project_of_a_destination(servers: Servers, folder: Path, page: str) -> 
     project = folder / "unleash-live"
     project.mkdir()
     page = f"docs/destinations/{page}.md"
-    (yml,) = blocks(page, "yaml")
-    (project / "meltano.yml").write_text(yml)
     script, *first_load = blocks(page)
     if first_load:
         names = "meltano run tap-unleash target-postgres\n"

@@ -176,9 +176,7 @@ def test_mock_apis_of_the_page_start() -> None:
 
 
 @pytest.mark.parametrize("name", ["bigquery", "jsonl", "postgres", "snowflake"])
-def test_a_page_shows_the_project_of_a_warehouse(name: str) -> None:
+def test_the_project_of_a_warehouse_is_valid(name: str) -> None:
     example = (ROOT / "examples" / "warehouses" / f"{name}.yml").read_text()
-    page = (DOCS / "destinations" / f"{name}.md").read_text()
-    assert f"```yaml\n{example}```" in page
     schema = (files("meltano") / "schemas/meltano.schema.json").read_text()
     jsonschema.validate(yaml.safe_load(example), json.loads(schema))
