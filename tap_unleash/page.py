@@ -114,8 +114,17 @@ class _Envelope(msgspec.Struct):
 _envelope = msgspec.json.Decoder(_Envelope)
 
 
+_Tableau = msgspec.defstruct(
+    "_Tableau",
+    [(name, *((kind,) if kind is str else (kind, None))) for name, kind in _TYPES.items()],
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+_tableau = msgspec.json.Decoder(list[_Tableau])  # type: ignore[valid-type]
+
+
 @cache
-def _rows_decoder(keys: tuple[str, ...]) -> msgspec.json.Decoder[list[tuple[Any, ...]]]:
+def _size_optimized(keys: tuple[str, ...]) -> msgspec.json.Decoder[list[tuple[Any, ...]]]:
     """Decode rows of documented types only, in the order of the keys."""
     row: Any = tuple[tuple(_TYPES[key] for key in keys)]  # type: ignore[misc]
     return msgspec.json.Decoder(list[row])
@@ -149,24 +158,13 @@ def decode_page(
     try:
         answer = _open(body)
         total = _total(answer.total_num_pages)
-        if answer.keys is not None and not set(COLUMNS).symmetric_difference(answer.keys):
-            keys = tuple(answer.keys)
-            try:
-                data = _rows_decoder(keys).decode(answer.data)
-            except msgspec.ValidationError:
-                pass
-            else:
-                columns: dict[str, Sequence[Any]] = dict(
-                    zip(keys, zip(*data, strict=True), strict=False)
-                )
-                if not columns:
-                    return Page(total=total)
-                columns["timestamp"], instants = _timestamps(columns["timestamp"], place)
-                one: dict[Any, Any] = {}  # equal texts share one object
-                for name in _TEXTS:
-                    columns[name] = [*map(one.setdefault, columns[name], columns[name])]
-                values = zip(*(columns[name] for name in COLUMNS), repeat(b""), strict=False)
-                return Page([*values], instants, total)
+        if columns := _documented(answer):
+            columns["timestamp"], instants = _timestamps(columns["timestamp"], place)
+            one: dict[Any, Any] = {}  # equal texts share one object
+            for name in _TEXTS:
+                columns[name] = [*map(one.setdefault, columns[name], columns[name])]
+            values = zip(*(columns[name] for name in COLUMNS), repeat(b""), strict=False)
+            return Page([*values], instants, total)
         rows = [
             _row(names, device_id, on_unknown_field)
             for names in _named(answer.keys, _lenient(bytes(answer.data)))
@@ -179,6 +177,21 @@ def decode_page(
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise InvalidResponse(str(error)) from None
     return Page(rows, instants, total)
+
+
+def _documented(answer: _Envelope) -> dict[str, Sequence[Any]]:
+    """Decode rows of the documented columns and types, by column; nothing if there are others."""
+    keys = tuple(_TYPES) if answer.keys is None else tuple(answer.keys)
+    if _TYPES.keys() != set(keys):
+        return {}
+    try:
+        if answer.keys is None:
+            rows = [*map(msgspec.structs.astuple, _tableau.decode(answer.data))]
+        else:
+            rows = _size_optimized(keys).decode(answer.data)
+    except msgspec.ValidationError:
+        return {}
+    return dict(zip(keys, zip(*rows, strict=True), strict=False))
 
 
 def _open(body: bytes) -> _Envelope:

@@ -132,7 +132,7 @@ def limits() -> Iterator[tuple[str, World]]:
     for order in ("descending", "stable-ties"):
         yield f"capped-400-{order}", World(data(), {**capped, "order": order})
     dense = data(1, 600, rows_per_second=150)  # more rows per second than are served
-    yield "capped-400-dense", World(dense, capped, errors="at 2020-08-03T")
+    yield "capped-400-dense", World(dense, capped, errors="fills its last page")
 
 
 def totals() -> Iterator[tuple[str, World]]:

@@ -86,7 +86,7 @@ def test_a_transient_fault_costs_no_record(kind: Kind) -> None:
     tableau = len(kind) % 2 == 0
     # Every address is affected once, but for faults that last long or look like an end.
     where = "tableau" if tableau else "analytics"
-    until = 2 if kind in FEW else None
+    until = 1 if kind in FEW else None
     times = None if kind in HARMLESS else 1
     seconds = 0.001 if kind == "drip" else 2
     faults = [

@@ -56,7 +56,7 @@ def query(loader: Path, sql: str, environment: dict[str, str]) -> Rows:
     return [json.loads(line) for line in lines]
 
 
-def load_twice(
+def load_twice(  # noqa: PLR0913
     folder: Path,
     loader: Path,
     rows: Callable[[], Rows],
