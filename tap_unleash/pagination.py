@@ -93,7 +93,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             UnleashError: If the device cannot be read.
         """
         for request, page in zip(self.current_value, response, strict=True):
-            if max(page.instants.values(), default=0) > request.bounds[1] + SECOND:
+            if max(page.instants.values(), default=0) > request.window.end + SECOND:
                 raise self._error(rules.OUTSIDE)
         try:
             return self._steps.send(response)

@@ -252,7 +252,9 @@ def _no_response(error: Exception, url: str, *, reached: bool) -> UnleashError:
     while isinstance(inner := getattr(cause, "reason", None) or (cause.args or [0])[-1], Exception):
         cause = inner
     server = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-    why = " ".join(str(cause).rpartition("] ")[2].split())[:200] or type(cause).__name__
+    why = " ".join(str(cause).rpartition("] ")[2].rstrip(")").split())[:200]
+    if not isinstance(error, requests.RequestException):  # no such REQUESTS_CA_BUNDLE
+        return FatalError(f"Request failed: {error}.")
     if isinstance(error, requests.exceptions.SSLError):
         return FatalError(
             f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -69,6 +68,6 @@ class BufferedWriter(MsgSpecWriter):
 
 def buffer_stdout() -> None:
     """Buffer standard output, as much as a Linux pipe holds, even if Python is told not to."""
-    sys.stdout = open(  # noqa: PTH123, SIM115
-        os.dup(sys.stdout.fileno()), "w", buffering=64 * 1024, encoding="utf-8"
+    sys.stdout = open(  # noqa: SIM115 - it stays open
+        sys.stdout.fileno(), "w", buffering=64 * 1024, encoding="utf-8", closefd=False
     )

@@ -141,7 +141,10 @@ def totals() -> Iterator[tuple[str, World]]:
     for total in ("device", "zero"):
         options = {"page_size": 20, "total": total}
         account = data(1, 1800)
-        yield f"total-{total}-part", World(account, options, [LATE], errors="cannot be read in parts")
+        yield (
+            f"total-{total}-part",
+            World(account, options, [LATE], errors="cannot be read in parts"),
+        )
     options = {"page_size": 20, "total_cache_seconds": 60}
     fixed = {"end_date": "2020-08-18T00:00:00.000Z", **ALL}
     yield "total-cached-late", World(changing(late=True), options, [fixed, fixed])

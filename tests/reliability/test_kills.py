@@ -66,7 +66,7 @@ class Scenario:
             "total": one(["present", "present", "missing", "string", "zero", "first-page"]),
             "past_end": one(choices("past_end")),
             "max_pages": one([None, None, 4]),
-            "faults": [Fault(kind=kind, rate=0.1, times=1) for kind in faults],
+            "faults": [Fault(kind=kind, where="/W", rate=0.1, times=1) for kind in faults],
             "seed": self.random.randrange(1000),
         }
         self.settings: dict[str, Any] = {

@@ -310,7 +310,7 @@ class Reading:
         windows: Iterable[TimeWindow],
         *,
         max_pages: int = rules.MAX_PAGES,
-        max_requests: int = 10_000,
+        max_requests: int = 30_000,
         paginator: Paginator = TotalPagesPaginator,
     ) -> None:
         self.windows = list(windows)
