@@ -84,9 +84,7 @@ def _arguments() -> argparse.Namespace:
 
 def _environment() -> dict[str, str]:
     files = PROGRAMS.glob("*/requirements.txt")
-    pins = (
-        line.split("==") for file in files for line in file.read_text().splitlines()
-    )
+    pins = (line.split("==") for file in files for line in file.read_text().splitlines())
     versions = dict(sorted(pin for pin in pins if pin[0] in _PINS))
     build(OURS)
     tap = check_output([executable(OURS, OURS), "--version"], text=True)  # noqa: S603 - ours

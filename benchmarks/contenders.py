@@ -126,9 +126,7 @@ def _dlt(*options: str) -> Contender:
 
 def _bare(*options: str) -> Contender:
     command = [executable("bare", "python"), str(PROGRAMS / "bare" / "read.py")]
-    return Contender(
-        ("bare",), lambda task: [*command, task.url, KEY, *options], _singer_rows
-    )
+    return Contender(("bare",), lambda task: [*command, task.url, KEY, *options], _singer_rows)
 
 
 VERSIONS = {

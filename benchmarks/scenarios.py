@@ -94,9 +94,7 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
                         database=database,
                     )
                     cost, rows, facts = _run(scenario.programs[entry.program], task)
-                figures = (
-                    f"{cost.wall:8.2f} s {cost.cpu:8.2f} s CPU {cost.peak:6.0f} MiB"
-                )
+                figures = f"{cost.wall:8.2f} s {cost.cpu:8.2f} s CPU {cost.peak:6.0f} MiB"
                 print(f"{name:16} {label:32} {figures}", file=sys.stderr)
                 if rows != expected[entry.shape]:
                     message = f"{name}, {label}: {rows}, not {expected[entry.shape]}"
@@ -106,9 +104,7 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
     return {"programs": {label: results[label] for label in entries}}
 
 
-def _run(
-    program: Contender, task: Task
-) -> tuple[Cost, tuple[int, int], dict[str, int]]:
+def _run(program: Contender, task: Task) -> tuple[Cost, tuple[int, int], dict[str, int]]:
     command = program.command(task)
     requested(task.url)
     cost = run(command, task.work, program.variables)
@@ -133,10 +129,7 @@ def _each(shape: Shape, *programs: str, **settings: object) -> list[Entry]:
 
 def _devices(devices: int, *programs: str) -> list[Entry]:
     shape = Shape(devices, rows=10)
-    return [
-        Entry(program, shape, label=f"{program}, {devices:,} devices")
-        for program in programs
-    ]
+    return [Entry(program, shape, label=f"{program}, {devices:,} devices") for program in programs]
 
 
 def _resume(partitions: int, label: str) -> Entry:

@@ -153,9 +153,7 @@ async def _main(shape: Shape, latency: float) -> None:
     gc.collect()
     gc.freeze()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: _Connection(account, latency), "127.0.0.1", 0
-    )
+    server = await loop.create_server(lambda: _Connection(account, latency), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 

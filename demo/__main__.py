@@ -90,9 +90,7 @@ def main() -> None:
                 stack.callback(signal.signal, number, signal.SIG_IGN)
             show(api, Pipeline(folder, api.url, database))
             if arguments.save:
-                console.save_svg(
-                    str(arguments.save), title="make demo", code_format=TERMINAL
-                )
+                console.save_svg(str(arguments.save), title="make demo", code_format=TERMINAL)
             if arguments.keep:
                 _show_commands(files, database)
                 removal.pop_all()
@@ -116,9 +114,7 @@ def show(api: MockAPI, pipeline: Pipeline) -> None:
         DemoError: If the table is not what it should be.
     """
     total = len(api.truth())
-    say(
-        f"\nThe account has {DEVICES} devices, one without data, and {total:,} records.\n"
-    )
+    say(f"\nThe account has {DEVICES} devices, one without data, and {total:,} records.\n")
     _load(api, pipeline)
     _show_samples(pipeline)
     _show_counts(pipeline)
@@ -197,9 +193,7 @@ def _show_samples(pipeline: Pipeline) -> None:
     first = samples[0]
     say(
         "The first record in words: In frame {frame_number} of the recording "
-        "{source_file_name}, the model {model_id} found {count:g} persons.\n".format(
-            **first
-        )
+        "{source_file_name}, the model {model_id} found {count:g} persons.\n".format(**first)
     )
 
 
@@ -214,9 +208,7 @@ def _show_counts(pipeline: Pipeline) -> None:
     for device in devices:
         table.add_column(device, justify="right", overflow="fold")
     for name in sorted({row["class_name"] for row in counts}):
-        table.add_row(
-            name, *(f"{cells.get((name, device), 0):,}" for device in devices)
-        )
+        table.add_row(name, *(f"{cells.get((name, device), 0):,}" for device in devices))
     say(table, "")
 
 

@@ -188,9 +188,7 @@ class Device:
         """Insert a row in time order, after those of the same instant."""
         insort(self._added, (row.place(), len(self._added), row))
 
-    def view(
-        self, since: int, until: int, request: int, expired: Expired | None = None
-    ) -> View:
+    def view(self, since: int, until: int, request: int, expired: Expired | None = None) -> View:
         """Select since <= instant < until, as the request of this number sees it."""
         old = self.history.rows
         span = range(
@@ -351,9 +349,7 @@ class Account:
             if newest is None:
                 continue
             start = _EPOCH + timedelta(seconds=newest // SECOND + 1 - 60 * late_minutes)
-            end = start + timedelta(
-                seconds=60 * late_minutes - 1 if late_minutes else count
-            )
+            end = start + timedelta(seconds=60 * late_minutes - 1 if late_minutes else count)
             history = History(
                 device_id,
                 count,
@@ -372,9 +368,7 @@ class Account:
 
     def has(self, device_id: str, request: int) -> bool:
         """Return whether the device exists for its request of this number."""
-        return device_id in self.devices and request <= self._removed.get(
-            device_id, request
-        )
+        return device_id in self.devices and request <= self._removed.get(device_id, request)
 
     def view(
         self,
@@ -389,9 +383,7 @@ class Account:
         with self._lock:
             return self.devices[device_id].view(since, until, request, expired)
 
-    def expire(
-        self, device_id: str, count: int, expired: Expired | None
-    ) -> Expired | None:
+    def expire(self, device_id: str, count: int, expired: Expired | None) -> Expired | None:
         """Return the last expired row of a device after so many more rows expire."""
         with self._lock:
             return self.devices[device_id].expire(count, expired)
@@ -412,9 +404,7 @@ class Account:
         with self._lock:
             return list(
                 dict.fromkeys(
-                    chain.from_iterable(
-                        device.session_ids() for device in self.devices.values()
-                    )
+                    chain.from_iterable(device.session_ids() for device in self.devices.values())
                 )
             )
 

@@ -160,12 +160,8 @@ _EPOCH = {
     "description": "Unix epoch, milliseconds",
     "examples": [1597630156000],
 }
-Since = Annotated[
-    int, Path(alias="unixUTCTimeStampFrom", **_EPOCH), BeforeValidator(_digits)
-]
-Until = Annotated[
-    int, Path(alias="unixUTCTimeStampTo", **_EPOCH), BeforeValidator(_digits)
-]
+Since = Annotated[int, Path(alias="unixUTCTimeStampFrom", **_EPOCH), BeforeValidator(_digits)]
+Until = Annotated[int, Path(alias="unixUTCTimeStampTo", **_EPOCH), BeforeValidator(_digits)]
 PageNumber = Annotated[
     int,
     Path(alias="pageNumber", ge=1, lt=2**31, description="Page number", examples=[1]),
@@ -200,22 +196,14 @@ async def _take_time(state: State) -> None:
 
 async def authorise(
     state: Stateful,
-    key: Annotated[
-        str | None, Depends(APIKeyHeader(name="x-api-key", auto_error=False))
-    ],
-    bearer: Annotated[
-        HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
-    ],
+    key: Annotated[str | None, Depends(APIKeyHeader(name="x-api-key", auto_error=False))],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
 ) -> None:
     """Check the credential (documentation: "API Key").
 
     The vendor's newer pages add personal access tokens, `ul_pat_...`, sent as Bearer.
     """
-    token = (
-        bearer.credentials
-        if bearer and bearer.credentials.startswith("ul_pat_")
-        else None
-    )
+    token = bearer.credentials if bearer and bearer.credentials.startswith("ul_pat_") else None
     if state.options.api_key not in (key, token):
         raise HTTPException(403, MESSAGES[403])
 
@@ -293,10 +281,7 @@ def answer(state: State, content: Any) -> Response:  # noqa: ANN401 - any JSON
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {"model": Message, "description": MESSAGES[status]}
-        for status in statuses
-    }
+    return {status: {"model": Message, "description": MESSAGES[status]} for status in statuses}
 
 
 api = APIRouter(
@@ -430,8 +415,7 @@ class Journal:
             return
         state: State = scope["state"]["mock_api"]
         headers = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in scope["headers"]
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
         exchange = Exchange(scope["method"], scope["path"], headers)
 

@@ -153,8 +153,7 @@ class Schedule:
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
         """Start at the first request."""
         self._faults = [
-            (fault, re.compile(STREAMS.get(fault.where, fault.where)))
-            for fault in faults
+            (fault, re.compile(STREAMS.get(fault.where, fault.where))) for fault in faults
         ]
         self._seed = seed
         self._counts: Counter[object] = Counter()
@@ -172,10 +171,7 @@ class Schedule:
                 due is None
                 and fault.start <= request <= (fault.until or request)
                 and chance < fault.rate
-                and (
-                    fault.times is None
-                    or self._counts["struck", number, path] < fault.times
-                )
+                and (fault.times is None or self._counts["struck", number, path] < fault.times)
             ):
                 self._counts["struck", number, path] += 1
                 due = fault
@@ -299,9 +295,7 @@ def _other_shape(body: bytes) -> bytes:
     except ValueError:
         value = {}
     return json.dumps(
-        value["data"]
-        if isinstance(value, dict) and "data" in value
-        else {"result": value}
+        value["data"] if isinstance(value, dict) and "data" in value else {"result": value}
     ).encode()
 
 
@@ -352,9 +346,7 @@ def _reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-async def _drop(
-    _fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
-) -> None:
+async def _drop(_fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send) -> None:
     scope["state"]["transport"].close()
     await pause(receive)
 
@@ -375,18 +367,14 @@ async def _reset_amid(
     await pause(receive)
 
 
-async def _cut(
-    _fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _cut(_fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     answer = await _capture(app, scope, receive)
     await _begin(send, answer, len(answer[2]) // 2)
     scope["state"]["transport"].close()
     await pause(receive)
 
 
-async def _stall(
-    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _stall(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     await pause(receive, fault.seconds)
     await app(scope, receive, send)
 
@@ -401,9 +389,7 @@ async def _stall_amid(
     await send({"type": "http.response.body", "body": answer[2][half:]})
 
 
-async def _slow(
-    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _slow(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     answer = await _capture(app, scope, receive)
     await _begin(send, answer, 0)
     step = len(answer[2]) // 20 + 1
@@ -419,9 +405,7 @@ async def _slow(
     await send({"type": "http.response.body"})
 
 
-async def _drip(
-    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _drip(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     answer = await _capture(app, scope, receive)
     await _begin(send, answer, 0)
     for sent in range(0, len(answer[2]), _DRIP):
@@ -442,9 +426,7 @@ async def _drip_headers(
         write(b"-" * _DRIP)
 
 
-async def _hang(
-    _fault: Fault, _app: ASGIApp, _scope: Scope, receive: Receive, _send: Send
-) -> None:
+async def _hang(_fault: Fault, _app: ASGIApp, _scope: Scope, receive: Receive, _send: Send) -> None:
     await pause(receive)
 
 
@@ -453,9 +435,7 @@ def _compressed() -> bytes:
     return gzip.compress(b" " * 2**26)
 
 
-async def _flood(
-    fault: Fault, _app: ASGIApp, scope: Scope, _receive: Receive, send: Send
-) -> None:
+async def _flood(fault: Fault, _app: ASGIApp, scope: Scope, _receive: Receive, send: Send) -> None:
     """Send 16 GiB of white space in 16 MiB of gzip, or endless white space."""
     bomb = fault.kind == "bomb"
     headers = [

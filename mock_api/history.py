@@ -47,9 +47,7 @@ _NON_ASCII = {
 # Frames hold a varying number of rows, in a cycle, so that the frame of a row can be
 # computed without a search.
 _FRAME_SIZES = (1, 6, 3, 8, 2)
-_CYCLE = [
-    (frame, place) for frame, size in enumerate(_FRAME_SIZES) for place in range(size)
-]
+_CYCLE = [(frame, place) for frame, size in enumerate(_FRAME_SIZES) for place in range(size)]
 _SESSION_ROWS = 12 * len(_CYCLE)
 _SESSION_FRAMES = 12 * len(_FRAME_SIZES)
 
@@ -114,9 +112,7 @@ class History:
             return self._start + index // self.rows_per_second * SECOND
         session, within = divmod(index, _SESSION_ROWS)
         cycle, rest = divmod(within, len(_CYCLE))
-        return self._time(
-            self._begin(session), cycle * len(_FRAME_SIZES) + _CYCLE[rest][0]
-        )
+        return self._time(self._begin(session), cycle * len(_FRAME_SIZES) + _CYCLE[rest][0])
 
     def row(self, index: int) -> dict[str, Any]:
         """Return the row as the API sends it, columns in the documented order."""
@@ -166,9 +162,7 @@ class History:
         model_id, classes = _MODELS[0 if self.rows_per_second else noise % len(_MODELS)]
         names = _NON_ASCII if self.non_ascii else {}
         recorded = datetime.fromtimestamp(begin // SECOND, timezone.utc)
-        recording = (
-            f"{self.device_id}-{begin // SECOND}-{recorded:%d-%b-%y-%H-%M-%S}.mp4"
-        )
+        recording = f"{self.device_id}-{begin // SECOND}-{recorded:%d-%b-%y-%H-%M-%S}.mp4"
         files = (
             recording,
             f"{self.device_id}?token=sneaky-firefox-{noise % 1000}",

@@ -19,8 +19,7 @@ class Options:
 
     api_key: str = Field(
         default="mock",
-        description="credential, for x-api-key; if it starts with ul_pat_, also for "
-        "Bearer",
+        description="credential, for x-api-key; if it starts with ul_pat_, also for Bearer",
     )
     page_size: int = Field(default=1000, ge=1, description="rows per page")
     bounds: Literal["closed", "open", "left-open", "right-open"] = Field(
@@ -48,8 +47,7 @@ class Options:
     )
     range_offset_hours: float = Field(
         default=0,
-        description="hours from the timestamp of a row to the time by which ranges find "
-        "it",
+        description="hours from the timestamp of a row to the time by which ranges find it",
     )
     total: Literal[
         "present",
@@ -112,9 +110,7 @@ class Options:
         ge=0,
         description="seconds for which the page of a URL is cached",
     )
-    seed: int = Field(
-        default=0, description="seed of the data, the random orders and the faults"
-    )
+    seed: int = Field(default=0, description="seed of the data, the random orders and the faults")
     latency: float = Field(default=0, ge=0, description="seconds before each response")
     serial_seconds: float | None = Field(
         default=None,
@@ -132,9 +128,7 @@ class Options:
         ge=0,
         description="requests per rate window; the others get 429",
     )
-    rate_window: float = Field(
-        default=60, gt=0, description="seconds of the rate window"
-    )
+    rate_window: float = Field(default=60, gt=0, description="seconds of the rate window")
     retry_after: Literal["none", "seconds", "date"] = Field(
         default="none", description="form of Retry-After with 429 of the rate limit"
     )

@@ -62,10 +62,7 @@ def select(state: State, asked: Asked) -> Selection:
     if options.expire_per_request:
         state.expire(asked.device, options.expire_per_request)
     _check_length(options, asked)
-    if (
-        options.max_pages is not None
-        and ceil(len(view) / options.page_size) > options.max_pages
-    ):
+    if options.max_pages is not None and ceil(len(view) / options.page_size) > options.max_pages:
         raise _refusal(options.too_large)
     return _page(state, asked, view, visit)
 
@@ -87,9 +84,7 @@ def _bounds(options: Options, asked: Asked) -> tuple[int, int]:
         unit = 86_400_000 if options.round_bounds.endswith("day") else 1000
         since = since // unit * unit
         until = (
-            (until if options.round_bounds.startswith("floor") else until + unit - 1)
-            // unit
-            * unit
+            (until if options.round_bounds.startswith("floor") else until + unit - 1) // unit * unit
         )
     offset = round(options.range_offset_hours * _HOUR)
     return (

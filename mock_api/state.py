@@ -84,9 +84,7 @@ class State:
             if self.account.has(name, request):
                 yield from map(dict, self.view(name, request))
 
-    def cached(
-        self, key: Hashable, seconds: float | None, make: Callable[[], _Value]
-    ) -> _Value:
+    def cached(self, key: Hashable, seconds: float | None, make: Callable[[], _Value]) -> _Value:
         """Return a value, which is made again only after so many seconds, if any."""
         now = time.monotonic()
         made, value = self._cache.get(key, (-inf, None))

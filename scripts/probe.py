@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from singer_sdk.streams.rest import PageContext
 
-from tap_unleash.session import Unavailable
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.page import COLUMNS, EMPTY, InvalidResponse, Page, decode_page
+from tap_unleash.session import Unavailable
 from tap_unleash.streams import Analytics, ApiVersion, Devices
 from tap_unleash.tap import API_URL, TapUnleash
 from tap_unleash.windows import DAY, EARLIEST, SECOND, PageRequest, TimeWindow

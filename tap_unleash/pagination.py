@@ -74,6 +74,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         self._sizes = sizes or rules.PageSizes()
         self._look = self._looks = 0
         self._seen: list[Page] = []
+        self._instants: dict[str, int] = {}
         self._last: Page | None = None
         self._steps = self._read_until_accepted()
         super().__init__(next(self._steps))
@@ -103,7 +104,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
 
     def _read_until_accepted(self) -> Steps[list[Row]]:
         for attempt in range(rules.MAX_READS):
-            self._seen, self._last = [], None
+            self._seen, self._last, self._instants = [], None, {}
             try:
                 rows = yield from self._read()
             except rules.Uncountable as error:
@@ -112,12 +113,11 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                 if self._window.splittable:
                     raise self._split() from None
             else:
-                instants = {t: at for p in self._seen for t, at in p.instants.items()}
-                known = self._window.known
+                known, instants = self._window.known, self._instants
                 found = known is None or any(instants[r[TIMESTAMP]] == known for r in rows)
                 if found or attempt >= MAX_REREADS:
                     self.missing = None if found else known
-                    rows = self._without_margins(rows, instants)
+                    rows = self._without_margins(rows)
                     return sorted(rows, key=itemgetter(TIMESTAMP))
             self._look = self._longer()
         raise self._error(rules.NO_TOTAL if self._last and not self._last.rows else rules.CHANGING)
@@ -127,6 +127,8 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         requests = tuple(PageRequest(self._window, n, look) for n in numbers)
         pages = list((yield requests) if requests else ())
         self._seen += pages
+        for page in pages:
+            self._instants |= page.instants
         return pages
 
     def _get_twice(self, numbers: Iterable[int], first: Page) -> Steps[list[Page]]:
@@ -234,6 +236,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                 break
             ambiguous |= reordered
         rows = [*chain.from_iterable(settled.values())]
+        self._instants |= {row[TIMESTAMP]: at for at in settled for row in settled[at]}
         for page in pages:
             rows += page.within(set(page.instants.values()) - settled.keys())
         return rows
@@ -278,10 +281,10 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         window, longer = self._window, self._looks + 1
         return not window.contains(at) and (window.start - longer <= at < window.end + longer)
 
-    def _without_margins(self, rows: list[Row], instants: dict[str, int]) -> list[Row]:
+    def _without_margins(self, rows: list[Row]) -> list[Row]:
         """Drop rows of adjacent windows, unless the API does not keep to the bounds."""
-        outside = {t for t, at in instants.items() if not self._window.contains(at)}
-        if not outside or not all(self._is_margin(instants[t]) for t in outside):
+        outside = {t for t, at in self._instants.items() if not self._window.contains(at)}
+        if not outside or not all(self._is_margin(self._instants[t]) for t in outside):
             return rows
         return [row for row in rows if row[TIMESTAMP] not in outside]
 

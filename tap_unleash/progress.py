@@ -42,14 +42,17 @@ class Progress(ExitStack):
 
         Args:
             records: Number of records since the last call.
-            share: Share of the current device that is done; after 1, the next one follows.
+            share: Share of the current device that is done.
         """
         self._records += records
         self._bar.set_postfix_str(f"{self._records:,} records", refresh=False)
         self._bar.update(self._done + share - self._bar.n)
-        self._done += share == 1
         if self._bar.disable and time.monotonic() > self._logged + LOG_INTERVAL:
             self._logged = time.monotonic()
-            self._logger.info(
-                "%d of %d devices done, %d records", self._done, self._bar.total, self._records
-            )
+            done, devices = self._done + share, self._bar.total
+            self._logger.info("%d of %d devices done, %d records", done, devices, self._records)
+
+    def next_device(self) -> None:
+        """Count a device."""
+        self._done += 1
+        self.advance(0, 0)

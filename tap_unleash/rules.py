@@ -149,6 +149,7 @@ class Readings:
         self._most: Counter[Row] = Counter()
         self._earlier: list[tuple[list[int], list[Row]]] = []
         self.take(pages)
+        self._most.clear()  # rows may have been deleted since
 
     def take(self, pages: list[Page]) -> bool:
         """Take a reading.

@@ -211,7 +211,7 @@ class Analytics(BulkStream, UnleashStream):
             self.tap.isolate(f"device {device_id!r}", error)
         finally:
             if self._progress:
-                self._progress.advance(0, 1)
+                self._progress.next_device()
             if reader is not self._reader:
                 reader.close()
 

@@ -65,8 +65,5 @@ def read(api: MockAPI, path: str, form: str = "") -> list[dict[str, Any]]:
         page += 1
         got = ask(api, f"{form}{path}/{page}").json()
         total = got["total_num_pages"]
-        rows += [
-            row if form else dict(zip(got["keys"], row, strict=True))
-            for row in got["data"]
-        ]
+        rows += [row if form else dict(zip(got["keys"], row, strict=True)) for row in got["data"]]
     return rows

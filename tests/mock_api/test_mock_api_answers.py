@@ -133,9 +133,7 @@ def test_validation(path: str, named: str, form: str) -> None:
     assert named in reply.json()["message"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1", "/v1/", "/v1/analytics", "versions", "a/b", "version/"]
-)
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/analytics", "versions", "a/b", "version/"])
 def test_elsewhere(path: str) -> None:
     with MockAPI() as api:
         assert ask(api, path)[::2] == (404, b'{"message":"Not Found"}')
@@ -164,14 +162,8 @@ def test_ranges(form: str, bounds: str, order: str) -> None:
             expected = [
                 time
                 for time in times
-                if (
-                    time > since
-                    or (time == since and bounds in {"closed", "right-open"})
-                )
-                and (
-                    time < until
-                    or (time == until and bounds in {"closed", "left-open"})
-                )
+                if (time > since or (time == since and bounds in {"closed", "right-open"}))
+                and (time < until or (time == until and bounds in {"closed", "left-open"}))
             ]
             got = [row["count"] for row in read(api, f"{ID}/{since}/{until}", form)]
             assert sorted(got) == expected
@@ -267,13 +259,9 @@ def test_total_forms(total: str, expected: dict[str, object], form: str) -> None
 
 @pytest.mark.parametrize("past_end", ["empty", "404", "422", "repeat"])
 @pytest.mark.parametrize("tableau_form", ["object", "bare-array"])
-@pytest.mark.parametrize(
-    ("span", "last"), [(EVER, 3), ("1000000000000/1000000000000", 1)]
-)
+@pytest.mark.parametrize(("span", "last"), [(EVER, 3), ("1000000000000/1000000000000", 1)])
 @pytest.mark.parametrize("form", ["", "tableau/"])
-def test_past_the_end(
-    past_end: str, tableau_form: str, span: str, last: int, form: str
-) -> None:
+def test_past_the_end(past_end: str, tableau_form: str, span: str, last: int, form: str) -> None:
     account = Account({ID: [at(1597630129000 + n) for n in range(10)]})
     with MockAPI(
         account,
@@ -423,9 +411,7 @@ def test_odd_device_ids(name: str) -> None:
             assert len(read(api, f"{quote(name, safe='')}/{EVER}", form)) == 1
 
 
-@pytest.mark.parametrize(
-    ("answer", "status"), [("404", 404), ("403", 403), ("empty", 200)]
-)
+@pytest.mark.parametrize(("answer", "status"), [("404", 404), ("403", 403), ("empty", 200)])
 def test_unknown_device(answer: str, status: int) -> None:
     with MockAPI(unknown_device=answer) as api:
         assert ask(api, f"W0/{EVER}/1").status == status

@@ -23,9 +23,7 @@ COMMAND = [sys.executable, "-m", "mock_api"]
 @contextmanager
 def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [*COMMAND, *options], stdout=pipe, stderr=pipe, text=True
-    ) as process:
+    with subprocess.Popen([*COMMAND, *options], stdout=pipe, stderr=pipe, text=True) as process:
         try:
             assert process.stdout
             yield process, process.stdout.readline().strip()
@@ -98,8 +96,6 @@ def test_wrong_options(options: str) -> None:
 
 
 def test_help() -> None:
-    done = subprocess.run(
-        [*COMMAND, "--help"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
     for option in ("--port", "--rate-limit", "--tableau-form", "--fault", "--max-body"):
         assert option in done.stdout

@@ -38,13 +38,9 @@ PATHS = {
 
 
 @contextmanager
-def asking(
-    api: MockAPI, path: str = ANALYTICS, timeout: float = 10
-) -> Iterator[HTTPResponse]:
+def asking(api: MockAPI, path: str = ANALYTICS, timeout: float = 10) -> Iterator[HTTPResponse]:
     headers = {"x-api-key": "mock"}
-    with closing(
-        HTTPConnection(urlsplit(api.url).netloc, timeout=timeout)
-    ) as connection:
+    with closing(HTTPConnection(urlsplit(api.url).netloc, timeout=timeout)) as connection:
         connection.request("GET", f"/v1/analytics/{path}", headers=headers)
         with connection.getresponse() as response:
             yield response

@@ -35,9 +35,7 @@ def page(api: MockAPI, number: int, bounds: str = EVER, form: str = "") -> list[
     got = ask(api, f"{form}{ID}/{bounds}/{number}").json()
     if form:
         return [row["count"] for row in got["data"]]
-    return (
-        [row[got["keys"].index("count")] for row in got["data"]] if got["data"] else []
-    )
+    return [row[got["keys"].index("count")] for row in got["data"]] if got["data"] else []
 
 
 def pages(api: MockAPI, bounds: str = EVER, form: str = "") -> list[list[int]]:
@@ -96,9 +94,7 @@ def test_each_page_has_an_order_of_its_own() -> None:
     assert sorted(whole) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    "order", ["shuffled", "per-page", "ties-per-page", "ties-per-request"]
-)
+@pytest.mark.parametrize("order", ["shuffled", "per-page", "ties-per-page", "ties-per-request"])
 def test_orders_follow_the_seed(order: str) -> None:
     answers = []
     for seed in (1, 1, 2):
@@ -109,9 +105,7 @@ def test_orders_follow_the_seed(order: str) -> None:
 
 @pytest.mark.parametrize("order", ["ties-per-page", "per-page"])
 def test_orders_of_generated_histories(order: str) -> None:
-    with MockAPI(
-        Account.generate(devices=1, rows=50_000), page_size=4999, order=order
-    ) as api:
+    with MockAPI(Account.generate(devices=1, rows=50_000), page_size=4999, order=order) as api:
         (device,) = api.account.devices
         everything = Counter(tuple(sorted(row.items(), key=str)) for row in api.truth())
         got = [ask(api, f"tableau/{device}/{EVER}/{n}").json() for n in range(1, 12)]

@@ -40,17 +40,13 @@ def numbers(reply: Reply) -> list[int]:
     ],
 )
 @pytest.mark.parametrize("form", ["", "tableau/"])
-def test_totals(
-    total: str, first: str, second: str | None, nowhere: str, form: str
-) -> None:
+def test_totals(total: str, first: str, second: str | None, nowhere: str, form: str) -> None:
     with MockAPI(account(), page_size=4, total=total) as api:
         paths = (f"{RANGE}/1", f"{RANGE}/2", f"{NOWHERE}/1")
         replies = [ask(api, form + path) for path in paths]
         assert sum(len(numbers(ask(api, f"tableau/{RANGE}/{n}"))) for n in range(1, 8))
     assert [
-        json.dumps(reply.json()["total_num_pages"])
-        if b"total_num_pages" in reply.body
-        else None
+        json.dumps(reply.json()["total_num_pages"]) if b"total_num_pages" in reply.body else None
         for reply in replies
     ] == [first, second, nowhere]
 
@@ -87,9 +83,7 @@ def test_caches(option: dict[str, Any], total: int) -> None:
 
 @pytest.mark.parametrize(("kind", "pages"), [("exact", 8), ("capped", 3)])
 @pytest.mark.parametrize("beyond", ["empty", "400", "404", "500", "502"])
-@pytest.mark.parametrize(
-    ("order", "last"), [("ascending", [8, 9]), ("descending", [21, 20])]
-)
+@pytest.mark.parametrize(("order", "last"), [("ascending", [8, 9]), ("descending", [21, 20])])
 def test_rows_beyond_a_limit(
     kind: str, pages: int, beyond: str, order: str, last: list[int]
 ) -> None:
@@ -172,8 +166,7 @@ def test_generated_seconds_of_many_rows() -> None:
     (device,) = account.devices
     rows = [dict(row) for row in account.view(device, request=1)]
     seconds = [
-        (moment, len([*group]))
-        for moment, group in groupby(rows, lambda row: row["timestamp"])
+        (moment, len([*group])) for moment, group in groupby(rows, lambda row: row["timestamp"])
     ]
     assert seconds[0] == ("2020-08-03T00:00:00.000Z", 60)
     assert seconds[-1] == ("2020-08-03T00:00:16.000Z", 40)

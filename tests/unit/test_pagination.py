@@ -142,11 +142,11 @@ class Scenario:
             setattr(self if hasattr(self, name) else source, name, value)
         for lie in self.lies:
             setattr(source, lie, choice(LIES[lie]))
+        if source.cap:
+            source.total = choice(["exact", "capped"])
         if source.page_size < 12 and source.total != "exact":
             # Otherwise, two equal pages could not be told from a repeated one.
             source.past_the_end = "empty"
-        if source.cap:
-            source.total = choice(["exact", "capped"])
         if source.floor and source.unit > 1 and not any(source.inclusive):
             source.inclusive = (True, False)
         if source.unit > 1:
