@@ -228,7 +228,7 @@ def _lenient(data: bytes) -> Any:  # noqa: ANN401
             return text
         return value if set(text) & set(".eE") else int(text)
 
-    return json.loads(data, parse_float=number, parse_int=number, parse_constant=str)
+    return json.loads(data, parse_float=number, parse_int=number)
 
 
 def _named(keys: list[str] | None, data: Any) -> Iterable[dict[str, Any]]:  # noqa: ANN401

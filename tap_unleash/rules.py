@@ -128,7 +128,8 @@ class PageSizes:
         if self.full is not None:
             return rows < self.full
         # A page can be full by chance, but not several of the same length.
-        return rows < max(self._last, default=0) or self._last[rows] >= MIN_LAST
+        often = page.total == 1 and self._last[rows] >= MIN_LAST
+        return often or rows < max(self._last, default=0)
 
 
 class Readings:

@@ -158,6 +158,8 @@ class Analytics(BulkStream, UnleashStream):
             ids = devices.values[: self.ABORT_AT_RECORD_COUNT]
         except UnleashError as error:
             raise FatalError(str(error)) from error
+        if not ids:
+            self.logger.warning("There is no device to extract")
         return [{"device_id": device_id} for device_id in ids]
 
     @override
