@@ -119,7 +119,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                     self.missing = None if found else known
                     rows = self._without_margins(rows)
                     return sorted(rows, key=itemgetter(TIMESTAMP))
-            self._look = self._longer()
+            self._look = self._longer(*[page for page in self._seen if page.rows][:1])
         raise self._error(rules.NO_TOTAL if self._last and not self._last.rows else rules.CHANGING)
 
     def _get(self, numbers: Iterable[int], look: int | None = None) -> Steps[list[Page]]:
@@ -157,6 +157,11 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             if not first.rows:
                 self._look = self._longer()
                 (first,) = yield from self._get([1])
+        if self._look > 0 and first.rows and rules.is_descending([first]):
+            self._look = self._longer(first)  # longer at the other end
+            (first,) = yield from self._get([1])
+            if not first.rows:
+                raise rules.Doubt
         return first
 
     def _read(self) -> Steps[list[Row]]:

@@ -29,7 +29,7 @@ MIN_DISTINCT = 12
 """Distinct rows whose sequence is the same in two readings only if the order is stable."""
 
 
-MIN_LAST = 3
+MIN_LAST = 5
 """Pages of one length that are the last one, until all of that length are taken for it."""
 
 

@@ -484,7 +484,7 @@ MUTANTS: dict[str, tuple[object, str, object, dict[str, Any]]] = {
         {**NO_CHANGE, "inclusive": (False, False)},
     ),
     "the overlap of windows is dropped": (
-        *(TotalPagesPaginator, "_without_margins", lambda _, rows, __: rows),
+        *(TotalPagesPaginator, "_without_margins", lambda _, rows: rows),
         {**NO_CHANGE, "inclusive": (True, True)},
     ),
 }
