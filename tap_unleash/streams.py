@@ -79,7 +79,7 @@ class ListStream(UnleashStream):
             for value in self.values:
                 yield {self.field: value}
         except UnleashError as error:
-            self.tap.isolate(f"stream '{self.name}'", error)
+            self.isolate(f"stream '{self.name}'", error)
 
 
 class ApiVersion(ListStream):
@@ -210,7 +210,9 @@ class Analytics(BulkStream, UnleashStream):
                     share = (window.end - wanted.start) / wanted.duration
                     self._progress.advance(len(paginator.rows), share)
         except UnleashError as error:
-            self.tap.isolate(f"device {device_id!r}", error)
+            self.isolate(f"device {device_id!r}", error)
+        else:
+            self.tap.unanswered = 0
         finally:
             if self._progress:
                 self._progress.next_device()

@@ -129,7 +129,7 @@ class TapUnleash(Tap):
     @override
     def __init__(self, *args: Any, validate_config: bool = True, **kwargs: Any) -> None:
         self._failures: list[str] = []
-        self._unanswered = 0
+        self.unanswered = 0
         self._unknown_fields: set[str] = set()
         try:
             super().__init__(*args, validate_config=validate_config, **kwargs)
@@ -162,7 +162,7 @@ class TapUnleash(Tap):
             )
 
     def isolate(self, name: str, error: UnleashError) -> None:
-        """Log an error that concerns one device or stream, and go on with the others.
+        """Log an error that concerns one device or stream.
 
         Args:
             name: The device or stream.
@@ -176,8 +176,8 @@ class TapUnleash(Tap):
         self.logger.error("Failed to sync %s: %s", name, error)
         self._failures.append(name)
         alone = isinstance(error, Unavailable) and error.alone
-        self._unanswered = self._unanswered + 1 if alone else 0
-        if self._unanswered >= MAX_UNANSWERED:
+        self.unanswered = self.unanswered + 1 if alone else 0
+        if self.unanswered >= MAX_UNANSWERED:
             msg = f"{MAX_UNANSWERED} devices in a row failed. {error}"
             raise FatalError(msg) from error
 

@@ -14,7 +14,7 @@ import pytest
 from reliability.runs import CATALOG, command
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
-from mock_api import Account, MockAPI, Row
+from mock_api import Account, Fault, MockAPI, Row
 from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
@@ -57,14 +57,28 @@ def tap(*args: str) -> str:
     return done.stdout
 
 
-def test_the_connection_test_takes_one_record_per_stream() -> None:
-    with MockAPI(Account.generate(devices=3, rows=2_000)) as api, command(api) as (arguments, env):
+def connection_test(**options: Any) -> tuple[subprocess.CompletedProcess[str], int]:
+    with (
+        MockAPI(Account.generate(devices=3, rows=2_000), **options) as api,
+        command(api, start_date="2020-07-01", end_date="2020-08-31") as (arguments, env),
+    ):
         done = subprocess.run(
             [*arguments, "--test"], env=env, capture_output=True, check=False, text=True
         )
-        asked = len(api.requests)
+        return done, len(api.requests)
+
+
+def test_the_connection_test_takes_one_record_per_stream() -> None:
+    done, requests = connection_test(max_range_seconds=86_400, too_large="413")
     assert (done.returncode, done.stdout.count('"RECORD"')) == (0, 4)
-    assert asked <= 12
+    assert requests <= 300
+    assert "ERROR" not in done.stderr
+
+
+def test_the_connection_test_fails_if_the_device_does() -> None:
+    done, _ = connection_test(faults=(Fault(kind="status_404", where="analytics"),))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("tap-unleash: Request rejected (HTTP 404")
 
 
 def test_version_and_about_need_no_key() -> None:
