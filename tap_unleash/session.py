@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException
+from math import inf
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -77,7 +78,7 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._interval = self._pause = self._next = self._refused = 0.0
-        self._accepted = time.monotonic()
+        self._refused_since = inf
 
     def send(
         self, session: Session, request: requests.PreparedRequest, **kwargs: Any
@@ -115,7 +116,7 @@ class RateLimiter:
                     self._accept(sent)
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
                     return response
-            if time.monotonic() - self._accepted > MAX_RETRY_AFTER:
+            if time.monotonic() - self._refused_since > MAX_RETRY_AFTER:
                 msg = (
                     f"Rate limit exceeded (HTTP {describe(response)}): no request was "
                     f"accepted for {MAX_RETRY_AFTER} s. Retry later or request a higher "
@@ -125,7 +126,7 @@ class RateLimiter:
 
     def _accept(self, sent: float) -> None:
         with self._lock:
-            self._accepted = time.monotonic()
+            self._refused_since = inf
             self._interval *= 0.95
             if sent > self._refused:
                 self._pause = 0.0
@@ -133,6 +134,7 @@ class RateLimiter:
     def _refuse(self, sent: float, wait: float, *, throttled: bool) -> None:
         with self._lock:
             now = time.monotonic()
+            self._refused_since = min(self._refused_since, now)
             if sent >= self._refused:  # not together with the one before
                 self._interval = min(max(self._interval, 0.05) * (1.3 if throttled else 2), 1)
                 self._pause = min(max(2 * self._pause, 0.5), 30) if throttled else 0.5

@@ -167,6 +167,19 @@ def test_without_an_accepted_request_the_run_ends(monkeypatch: pytest.MonkeyPatc
         simulate(monkeypatch, lambda _: False, 20)
 
 
+def test_a_refusal_after_a_long_pause_of_the_target_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(1)
+    monkeypatch.setattr(session, "time", clock)
+    limiter, server = RateLimiter(), Server(clock, lambda now: not 3_600 <= now < 3_601)
+    limiter.send(*[server, None])  # type: ignore[arg-type]
+    clock.now = 3_600.0
+    limiter.send(*[server, None])  # type: ignore[arg-type]
+    assert server.sent[0] == server.sent[-1] == 200
+    assert 429 in server.sent
+
+
 def test_a_retry_after_is_kept_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[float] = []
 
