@@ -119,11 +119,21 @@ class Reader:
                 if not (upcoming := next(self._upcoming, None)):
                     return
                 self._tasks.append(_Task(upcoming))
+            if place <= self._ahead // 4:  # few, because their pages are held
+                self._divide(place)
             task = self._tasks[place]
             if task.paginator is None:
                 task.window, *rest = task.window.limited_to(self._limit.longest)
                 self._tasks[place + 1 : place + 1] = map(_Task, rest)
                 task.paginator = self._windows.submit(self._read, task.window)
+
+    def _divide(self, place: int) -> None:
+        """Replace a window by its parts, as soon as it is known to be in doubt."""
+        future = self._tasks[place].paginator
+        if future and future.done() and not future.cancelled():
+            doubt = future.exception()
+            if isinstance(doubt, WindowInDoubt):
+                self._tasks[place : place + 1] = map(_Task, doubt.parts)
 
     def _read(self, window: TimeWindow) -> TotalPagesPaginator:
         paginator = self._new_paginator(window)
