@@ -147,6 +147,7 @@ def _resume(partitions: int, label: str) -> Entry:
     return Entry(OURS, shape, settings, label, state=state)
 
 
+# A last page that is full by chance costs requests, so no device has whole pages.
 _CPU = (OURS, TEMPLATE, "dlt", "dlt, 16 workers")
 _SCRIPTS = ("bare script", "bare script, ids", "bare script, 8 threads")
 _LOCAL = [name for name in PIPELINES if "parallelized" not in name]
@@ -158,16 +159,16 @@ _REMOTE = (
 SCENARIOS = {
     "cpu": Scenario(
         "CPU-bound: no latency, 10 devices of 50,000 rows",
-        _each(Shape(10, 50_000), *_CPU, *_SCRIPTS),
+        _each(Shape(10, 49_963), *_CPU, *_SCRIPTS),
     ),
     "distinct": Scenario(
         "CPU-bound, distinct values: no latency, 10 devices of 50,000 rows",
-        _each(Shape(10, 50_000, distinct=True), OURS, TEMPLATE, "dlt"),
+        _each(Shape(10, 49_963, distinct=True), OURS, TEMPLATE, "dlt"),
     ),
     "network": Scenario(
         "Network-bound: 100 ms per response, 20 devices of 10 pages of 1,000 rows",
         _each(
-            Shape(20, 10_000),
+            Shape(20, 9_963),
             *_CPU,
             "bare script, 16 threads",
             concurrency=CONCURRENCY,
@@ -177,14 +178,14 @@ SCENARIOS = {
     "concurrency": Scenario(
         "Network-bound, by number of concurrent requests",
         [
-            Entry(OURS, Shape(20, 10_000), {"concurrency": count}, f"{count} in flight")
+            Entry(OURS, Shape(20, 9_963), {"concurrency": count}, f"{count} in flight")
             for count in (1, 2, 4, 8, 16)
         ],
         latency=LATENCY,
     ),
     "deep": Scenario(
         "Network-bound, 10 devices of 100 pages of 1,000 rows",
-        _each(Shape(10, 100_000), OURS, concurrency=CONCURRENCY),
+        _each(Shape(10, 99_963), OURS, concurrency=CONCURRENCY),
         latency=LATENCY,
     ),
     "devices": Scenario(
@@ -202,10 +203,10 @@ SCENARIOS = {
     "selection": Scenario(
         "CPU-bound, with one field deselected",
         [
-            Entry(OURS, Shape(10, 50_000), label="all fields"),
+            Entry(OURS, Shape(10, 49_963), label="all fields"),
             Entry(
                 OURS,
-                Shape(10, 50_000),
+                Shape(10, 49_963),
                 label="without extra_fields",
                 deselected="extra_fields",
             ),
