@@ -1,4 +1,4 @@
-"""The base of the streams: requests, retries, and what a response means."""
+"""The base of the streams: requests, retries, and the classification of responses."""
 
 from __future__ import annotations
 

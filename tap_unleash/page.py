@@ -196,7 +196,7 @@ def _documented(answer: _Envelope) -> dict[str, Sequence[Any]]:
 
 def _open(body: bytes) -> _Envelope:
     """Decode all but the rows, and check that the response is complete."""
-    if body.lstrip()[:1] == b"[":  # seen in one reading of the vendor's page for Tableau
+    if body.lstrip()[:1] == b"[":  # a bare array of Tableau rows
         return _Envelope(msgspec.Raw(body))
     answer = _envelope.decode(body)
     if said := answer.errors or answer.error:

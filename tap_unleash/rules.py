@@ -1,4 +1,4 @@
-"""The rules by which the pages of a window are accepted, beside the paginator."""
+"""The rules by which the paginator accepts the pages of a window."""
 
 from __future__ import annotations
 
