@@ -34,8 +34,8 @@ TOKEN_PREFIX = "ul_pat_"  # noqa: S105 - of personal access tokens, according to
 CONNECT_TIMEOUT = 5
 SCHEMAS = SchemaDirectory(schemas)
 
-_NO_SUCH_PAGE = {400, 404, 410, 413, 422}
 _TOO_LONG = {400, 413, 422}
+_NO_SUCH_PAGE = _TOO_LONG | {404, 410}
 _HINTS = {
     400: "Check 'start_date' and 'end_date'.",
     401: "Check that 'api_key' is correct and has not expired.",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tap_unleash.rules import Requests, Steps
 
 TARGET_FILL = 3 / 4
-"""Share of these limits that parts aim at, as rows are not spread evenly over time."""
+"""Share of a page, or of the largest window, that parts aim at: rows are spread unevenly."""
 
 MAX_REREADS = 2
 """How often a window is read again because a row that is known to exist is missing."""
@@ -166,13 +166,13 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
 
     def _read(self) -> Steps[list[Row]]:
         first = yield from self._get_first()
+        claimed = first.total or 0  # 0 with rows tells nothing
         if not first.rows:
-            if (first.total or 0) > 1:
+            if claimed > 1:
                 self._last = first
                 raise rules.Doubt
             return []
         pages = [first]
-        claimed = first.total or 0  # 0 with rows tells nothing
         if claimed > 1:
             (self._last,) = yield from self._get_twice([claimed], first)
             if not self._last.rows:
@@ -253,7 +253,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             The instants whose rows are in another order now.
 
         Raises:
-            rules.Doubt: If there are other rows now.
+            Doubt: If there are other rows now.
         """
         again: list[Page] = []
         look = self._longer(*pages)

@@ -93,13 +93,13 @@ class Reader:
             self._tasks.insert(0, _Task(wanted))
         while self._tasks and self._tasks[0].window.device_id == wanted.device_id:
             self._fill()
-            task = self._tasks.pop(0)
+            task = self._tasks[0]
             assert task.paginator  # noqa: S101 - by `_fill`
+            if self._divide(0, task.paginator):
+                continue
+            self._tasks.pop(0)
             try:
                 paginator = task.paginator.result()
-            except WindowInDoubt as doubt:
-                self._tasks[:0] = map(_Task, doubt.parts)
-                continue
             except UnleashError:
                 while self._tasks and self._tasks[0].window.device_id == wanted.device_id:
                     if future := self._tasks.pop(0).paginator:
@@ -119,21 +119,21 @@ class Reader:
                 if not (upcoming := next(self._upcoming, None)):
                     return
                 self._tasks.append(_Task(upcoming))
-            if place <= self._ahead // 4:  # few, because their pages are held
-                self._divide(place)
+            read = self._tasks[place].paginator
+            if read and read.done() and place <= self._ahead // 4:
+                self._divide(place, read)  # of few, because their pages are held
             task = self._tasks[place]
             if task.paginator is None:
                 task.window, *rest = task.window.limited_to(self._limit.longest)
                 self._tasks[place + 1 : place + 1] = map(_Task, rest)
                 task.paginator = self._windows.submit(self._read, task.window)
 
-    def _divide(self, place: int) -> None:
-        """Replace a window by its parts, as soon as it is known to be in doubt."""
-        future = self._tasks[place].paginator
-        if future and future.done() and not future.cancelled():
-            doubt = future.exception()
-            if isinstance(doubt, WindowInDoubt):
-                self._tasks[place : place + 1] = map(_Task, doubt.parts)
+    def _divide(self, place: int, read: Future[TotalPagesPaginator]) -> bool:
+        """Wait for a window, and replace it by its parts if it is in doubt."""
+        doubt = read.exception()
+        if divided := isinstance(doubt, WindowInDoubt):
+            self._tasks[place : place + 1] = map(_Task, doubt.parts)
+        return divided
 
     def _read(self, window: TimeWindow) -> TotalPagesPaginator:
         paginator = self._new_paginator(window)

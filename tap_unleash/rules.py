@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_PAGES, MAX_ROWS = 50, 50_000
 """Most pages and rows of a window: they are held until the window is accepted."""
 
+MAX_READS = 9
+"""How often a window that cannot be split is read before its device fails."""
+
 MARGINS = [0, *(SECOND * 4**n for n in range(12)), 100 * DAY]
 """How much longer, in milliseconds, than an instant the windows are in which it is read."""
 
@@ -28,20 +31,14 @@ MAX_MARGIN_PAGES = 20
 MIN_DISTINCT = 12
 """Distinct rows whose sequence is the same in two readings only if the order is stable."""
 
-
 MIN_LAST = 5
 """Pages of one length that are the last one, until all of that length are taken for it."""
-
 
 T = TypeVar("T")
 
 if TYPE_CHECKING:
     Requests: TypeAlias = tuple[PageRequest, ...]
     Steps: TypeAlias = Generator[Requests, Sequence[Page], T]
-
-
-MAX_READS = 9
-"""How often a window that cannot be split is read before its device fails."""
 
 OUTSIDE = (
     "has timestamps after the end of the requested range, so the bookmark would be wrong. "

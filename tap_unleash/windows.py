@@ -127,16 +127,13 @@ class TimeWindow:
         if at_ends or len(self._at(seams)) == 1:
             seams |= {low // SECOND * SECOND, (high // SECOND + 1) * SECOND}
         windows = self._at(seams)
-        return [
-            replace(
-                part,
-                known=inside[latest]
-                if latest >= 0 and part.contains(inside[latest])
-                else part.known,
-            )
-            for part in (windows if len(windows) > 1 else self.bisect())
-            for latest in [bisect_left(inside, part.end) - 1]
-        ]
+        if len(windows) == 1:
+            windows = self.bisect()
+        for place, part in enumerate(windows):
+            latest = inside[bisect_left(inside, part.end) - 1]
+            if part.contains(latest):
+                windows[place] = replace(part, known=latest)
+        return windows
 
     def _at(self, seams: Iterable[int]) -> list[TimeWindow]:
         inside = sorted(seam for seam in seams if self.start < seam < self.end)
