@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -14,7 +15,13 @@ from typing_extensions import override
 
 from tap_unleash import streams
 from tap_unleash.cli import Command, JSONFile, leave
-from tap_unleash.config import Config, InvalidConfiguration, explain
+from tap_unleash.config import (
+    Config,
+    InvalidConfiguration,
+    check_environment,
+    check_stream_maps,
+    explain,
+)
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.session import Session, Unavailable
 from tap_unleash.writer import BufferedWriter
@@ -118,7 +125,7 @@ class TapUnleash(Tap):
         ),
         th.Property(
             "request_timeout",
-            th.IntegerType(minimum=1),
+            th.IntegerType(minimum=1, maximum=3_600),
             default=60,
             title="Request timeout",
             description="Seconds to wait for a complete response before the request is retried.",
@@ -127,17 +134,35 @@ class TapUnleash(Tap):
     ).to_dict()
 
     @override
-    def __init__(self, *args: Any, validate_config: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        parse_env_config: bool = False,
+        validate_config: bool = True,
+        **kwargs: Any,
+    ) -> None:
         self._failures: list[str] = []
         self.unanswered = 0
         self._unknown_fields: set[str] = set()
+        if parse_env_config:
+            self.append_builtin_config(self.config_jsonschema)
+            for warning in check_environment(self.config_jsonschema, os.environ):
+                self.logger.warning(warning)
         try:
-            super().__init__(*args, validate_config=validate_config, **kwargs)
+            super().__init__(
+                *args,
+                parse_env_config=parse_env_config,
+                validate_config=validate_config,
+                **kwargs,
+            )
         except ConfigValidationError as error:
-            msg = explain(self.config, error.schema or {})
+            invalid = explain(self.config, self.config_jsonschema)
+            msg = invalid or f"Invalid configuration: {' '.join(error.errors)}."
             raise InvalidConfiguration(msg) from None
         if validate_config:
             _ = self.settings
+        elif reason := explain(self.config, self.config_jsonschema):
+            self.logger.warning("%s Discovery uses no settings.", reason)
 
     @cached_property
     def settings(self) -> Config:
@@ -206,6 +231,18 @@ class TapUnleash(Tap):
         ]
 
     @override
+    def setup_mapper(self) -> None:
+        catalog = self.input_catalog
+        if catalog is not None and not (
+            catalog and all(entry.schema.properties for entry in catalog.values())
+        ):
+            msg = "The catalog has no streams, or one without fields. Create it with --discover."
+            raise FatalError(msg)
+        fields = {name: stream.schema["properties"] for name, stream in self.streams.items()}
+        check_stream_maps(self.config.get("stream_maps") or {}, fields)
+        super().setup_mapper()
+
+    @override
     def load_state(self, state: dict[str, Any]) -> None:
         found: Any = state
         for wrapper in ("value", "singer_state"):  # a STATE message, and as Meltano dumps it
@@ -242,9 +279,9 @@ class TapUnleash(Tap):
             epilog="The configuration is a JSON file (--config=config.json), environment "
             "variables (--config=ENV), or both (one --config option each). Variables are "
             "named after the settings: TAP_UNLEASH_API_KEY, TAP_UNLEASH_START_DATE and so "
-            "on. --about describes all settings. TAP_UNLEASH_LOGLEVEL sets the log level: "
-            "DEBUG adds details of errors, and WARNING leaves out the progress. The "
-            "documentation is in the folder docs of the repository.",
+            "on. --about --format=markdown describes all settings. TAP_UNLEASH_LOGLEVEL sets "
+            "the log level: DEBUG adds details of errors, and WARNING leaves out the progress. "
+            "The documentation is in the folder docs of the repository.",
             context_settings=command.context_settings,
             logger=cls.logger,
         )

@@ -30,6 +30,7 @@ from reliability.runs import (
 )
 
 from mock_api import Account, MockAPI, Row
+from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,16 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"shard": "0/2"}, "'shard'"),
     ({"shard": "3/2"}, "shard 3/2 is out of range"),
     ({"device_ids": "Wa"}, "'device_ids': 'Wa' is not of type"),
+    ({"request_timeout": 10**12}, "'request_timeout': 1000000000000 is greater than"),
+    ({"stream_maps": {"analytic": {}}}, "'analytic'. Did you mean 'analytics'?"),
+    ({"stream_maps": {"analytics": {"source_filename": None}}}, "mean 'source_file_name'?"),
+    ({"stream_maps": {"*": {"sourcefile": "__NULL__"}}}, "mean 'source_file_name'?"),
+    ({"stream_maps": {"analytics": {"clas": "md5(clas)"}}}, "'clas'. Did you mean"),
+    ({"stream_maps": {"a": {"__source__": "analytic"}}}, "'analytic'. Did you mean"),
+    ({"stream_maps": {"analytics": {"x": "md5(("}}}, "Failed to parse expression md5(("),
+    ({"flattening_enabled": True}, "flattening_max_depth is required"),
+    ({"batch_config": {"storage": {"root": "file:///x"}}}, "needs both 'encoding' and 'storage'"),
+    ({"batch_config": {"encoding": {"format": "jsonl"}}}, "needs both 'encoding' and 'storage'"),
 ]
 
 
@@ -75,6 +86,109 @@ INVALID: list[tuple[dict[str, Any], str]] = [
 def test_an_invalid_setting_is_reported(api: MockAPI, settings: dict[str, Any], text: str) -> None:
     assert text in assert_one_line(run(api, **settings))
     assert not api.requests
+
+
+LATER = [
+    ({"stream_maps": {"analytics": {"x": "foo(count)"}}}, "foo(count)"),
+    ({"stream_maps": {"analytics": {"__filter__": "nope > 1"}}}, "nope > 1"),
+    (
+        {
+            "batch_config": {
+                "encoding": {"format": "jsonl", "compression": "gzip"},
+                "storage": {"root": "s3://bucket/folder"},
+            }
+        },
+        "Install s3fs",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), LATER, ids=str)
+def test_an_error_of_the_sdk_is_one_line(api: MockAPI, settings: dict[str, Any], text: str) -> None:
+    result = run(api, loglevel="CRITICAL", **settings)
+    assert text in assert_one_line(result)
+    assert not result.records()
+
+
+NEW_FIELD = {
+    "analytics": {"class_hash": "md5(class_name)"},
+    "*": {"tenant": "'acme'"},
+}
+
+
+@pytest.mark.parametrize("name", NEW_FIELD)
+def test_a_new_field_is_allowed(api: MockAPI, name: str) -> None:
+    result = run(api, stream_maps={name: NEW_FIELD[name]})
+    assert result.code == 0, result.err
+    assert len(result.records()) == 55
+    assert all(NEW_FIELD[name].keys() <= r.keys() for r in result.records())
+
+
+def test_a_map_of_a_stream_that_is_not_selected_is_reported(api: MockAPI) -> None:
+    # The SDK cannot map a stream without its key.
+    result = run(api, catalog=catalog("analytics"), stream_maps={"*": {"tenant": "'acme'"}})
+    assert "was not detected in schema" in assert_one_line(result)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"streams": []},
+        {"streams": [{"tap_stream_id": "analytics", "schema": {}, "metadata": []}]},
+    ],
+    ids=str,
+)
+def test_a_catalog_without_fields_is_reported(api: MockAPI, content: dict[str, Any]) -> None:
+    assert "Create it with --discover" in assert_one_line(run(api, catalog=content))
+    assert not api.requests
+
+
+VARIABLES = [
+    ("CONCURRENCY", "four", "integer"),
+    ("FLATTENING_ENABLED", "flase", "boolean"),
+    ("STREAM_MAPS", "{'analytics': null}", "object"),
+    ("BATCH_CONFIG", "[1]", "object"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "kind"), VARIABLES)
+def test_a_variable_that_cannot_be_read_is_named(
+    api: MockAPI, name: str, value: str, kind: str
+) -> None:
+    result = run(api, env={f"TAP_UNLEASH_{name}": value}, arguments=["--config=ENV"])
+    line = assert_one_line(result)
+    assert f"the variable TAP_UNLEASH_{name} is not of type {kind}" in line
+
+
+def test_an_empty_variable_is_not_set(api: MockAPI) -> None:
+    properties = TapUnleash.config_jsonschema["properties"]
+    env = {f"TAP_UNLEASH_{name.upper()}": "" for name in properties} | {"LOGLEVEL": ""}
+    with command(api, env=env, arguments=["--config=ENV"]) as (arguments, variables):
+        done = subprocess.run(arguments, env=variables, capture_output=True, check=True)
+    assert_complete(api, Run(0, done.stdout, ""))
+
+
+def test_a_misspelled_variable_is_reported(api: MockAPI) -> None:
+    env = {"TAP_UNLEASH_START_DAT": "2024-06-01"}
+    result = run(api, env=env, arguments=["--config=ENV"], loglevel="WARNING")
+    assert "Did you mean 'TAP_UNLEASH_START_DATE'?" in result.err
+    assert_complete(api, result)
+
+
+@pytest.mark.parametrize("name", ["LOGLEVEL", "TAP_UNLEASH_LOGLEVEL"])
+def test_an_unknown_log_level_is_reported(name: str) -> None:
+    env = {"LOGLEVEL": "INFO", "TAP_UNLEASH_LOGLEVEL": "", name: "verbose"}
+    with command("https://localhost/v1", env=env) as (arguments, variables):
+        done = subprocess.run(arguments, env=variables, capture_output=True, check=False)
+    line = assert_one_line(Run(done.returncode, b"", done.stderr.decode()))
+    assert "VERBOSE" in line
+
+
+def test_discovery_says_what_it_does_not_need(api: MockAPI) -> None:
+    result = run(api, loglevel="WARNING", start_dat="2024-06-01", arguments=["--discover"])
+    assert result.code == 0
+    assert "Discovery uses no settings." in result.err.splitlines()[-1]
 
 
 def test_an_unknown_device_is_reported(api: MockAPI) -> None:

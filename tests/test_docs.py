@@ -33,7 +33,14 @@ DESCRIPTIVE = {"description", "epilog", "help", "title"}
 
 PARTS = {
     *("attempts", "data is not", "of device", "rows and keys", "the errors are"),
-    *("the start of", "devices done", "windows instead of", "invalid configuration shard"),
+    *(
+        "the start of",
+        "devices done",
+        "windows instead of",
+        "invalid configuration shard",
+        "invalid configuration batch_config",
+        "invalid configuration the",
+    ),
 }
 """Parts of messages, progress, and an exception that is always caught."""
 

@@ -150,13 +150,15 @@ def job(  # noqa: PLR0913
     constants: Mapping[str, float] | None = None,
     speed: float = SPEED,
     loglevel: str = "ERROR",
+    env: Mapping[str, str] | None = None,
+    arguments: Iterable[str] = (),
     **settings: Any,
 ) -> Iterator[dict[str, Any]]:
     """What `program.py` is told about a run, while its files exist."""
     url = api if isinstance(api, str) else api.url
     config = {"api_key": "mock", "api_url": url, **settings}
     with TemporaryDirectory() as folder:
-        arguments = []
+        arguments = [*arguments]
         files = {"config": config, "state": state, "catalog": catalog}
         for name, content in files.items():
             if content is not None:
@@ -166,7 +168,7 @@ def job(  # noqa: PLR0913
         yield {
             "arguments": arguments,
             "constants": dict(constants or {}),
-            "env": os.environ | {"TAP_UNLEASH_LOGLEVEL": loglevel},
+            "env": os.environ | {"TAP_UNLEASH_LOGLEVEL": loglevel} | dict(env or {}),
             "speed": speed,
             "out": f"{folder}/out",
             "err": f"{folder}/err",
