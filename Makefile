@@ -17,7 +17,8 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: .meltano/.ready ## Load synthetic data into PostgreSQL and check them; KEEP=1 leaves the database running
-	$(bin)/python -m demo $(if $(KEEP),--keep)
+	@mkdir -p build
+	TMPDIR="$(CURDIR)/build" $(bin)/python -m demo $(if $(KEEP),--keep)
 
 test: lint types tests ## Check style and types, and run all tests
 

@@ -28,6 +28,7 @@ from reliability.runs import (
     row,
     run,
 )
+from singer_sdk.configuration._dict_config import parse_environment_config
 
 from mock_api import Account, MockAPI, Row
 from tap_unleash.tap import TapUnleash
@@ -176,6 +177,26 @@ def test_a_misspelled_variable_is_reported(api: MockAPI) -> None:
     assert_complete(api, result)
 
 
+def test_a_file_of_variables_takes_precedence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings page says so; the SDK looks for the file from its own folder upwards."""
+    monkeypatch.setenv("TAP_UNLEASH_START_DATE", "2024-01-01")
+    (tmp_path / ".env").write_text("TAP_UNLEASH_START_DATE=2025-01-01")
+    schema = TapUnleash.config_jsonschema
+    found = parse_environment_config(schema, "TAP_UNLEASH_", tmp_path / ".env")
+    assert found == {"start_date": "2025-01-01"}
+
+
+def test_the_tap_needs_no_signal_of_posix() -> None:
+    program = (
+        "import signal\ndel signal.SIGHUP\n"
+        "from tap_unleash.tap import TapUnleash\nTapUnleash.cli(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.startswith(b"tap-unleash v")
+
+
 @pytest.mark.parametrize("name", ["LOGLEVEL", "TAP_UNLEASH_LOGLEVEL"])
 def test_an_unknown_log_level_is_reported(name: str) -> None:
     env = {"LOGLEVEL": "INFO", "TAP_UNLEASH_LOGLEVEL": "", name: "verbose"}
@@ -224,6 +245,15 @@ def test_start_and_end_are_inclusive_and_a_date_is_a_whole_day(
     assert [r["timestamp"] for r in result.records()] == list(map(at, seconds))
 
 
+def test_the_last_day_of_a_month_is_read() -> None:
+    noon = [(days + 0.5) * DAY for days in (91, 92, 106, 121, 122, 123)]  # from 31 July on
+    env = {"TAP_UNLEASH_START_DATE": "2024-08-01", "TAP_UNLEASH_END_DATE": "2024-08-31"}
+    with MockAPI(Account({"Wa": [Row(row("Wa", s)) for s in noon]})) as api:
+        result = run(api, env=env, arguments=["--config=ENV"])
+    days = [r["timestamp"][:10] for r in result.records()]
+    assert days == ["2024-08-01", "2024-08-15", "2024-08-30", "2024-08-31"]
+
+
 def state(**bookmarks: str) -> dict[str, Any]:
     partitions = [
         {
@@ -267,6 +297,8 @@ def test_a_start_date_trims_the_lookback_window(api: MockAPI) -> None:
     "content",
     [
         {"Wa": at(40)},
+        {"singer_state": {"Wa": at(40)}},
+        {"bookmarks": None},
         {"bookmarks": []},
         {"bookmarks": {"analytics": 1}},
         {"bookmarks": {"analytics": {"partitions": {}}}},
@@ -281,6 +313,22 @@ def test_any_other_state_is_reported(api: MockAPI, content: object) -> None:
     line = assert_one_line(run(api, state=content))
     assert "state" in line
     assert "Error" not in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_files_are_utf_8_whatever_the_locale_is(encoding: str) -> None:
+    rows = [Row(row("Dé", s)) for s in range(9)]
+    with (
+        MockAPI(Account({"Dé": rows})) as api,
+        command(api, state=state(Dé=at(5)), catalog=catalog(), lookback_minutes=0) as (args, env),
+    ):
+        for name in ("--config", "--state", "--catalog"):
+            path = Path(args[args.index(name) + 1])
+            text = json.dumps(json.loads(path.read_text()), ensure_ascii=False)
+            path.write_text(text, encoding=encoding)
+        env |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        done = subprocess.run(args, env=env, capture_output=True, check=True)
+    assert [r["timestamp"] for r in Run(0, done.stdout, "").records()] == [*map(at, range(5, 9))]
 
 
 @pytest.mark.parametrize("content", [{}, None])
