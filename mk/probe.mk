@@ -1,5 +1,0 @@
-# Questions to the live API.
-.PHONY: probe
-
-probe: .venv/.ready ## Ask the live API what its documentation leaves open; ARGS="--device ID"
-	@$(bin)/python -m scripts.probe $(ARGS)
