@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from itertools import repeat
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
@@ -104,29 +104,25 @@ EMPTY = Page()
 
 class _Envelope(msgspec.Struct):
     data: msgspec.Raw
-    keys: list[str] | None = None
-    total_num_pages: Any = None
+    keys: tuple[str, ...] | None = None
+    total_num_pages: Annotated[int, msgspec.Meta(ge=0)] | None = None
     errors: Any = None
     error: Any = None
     timed_out: Any = None
 
 
-_envelope = msgspec.json.Decoder(_Envelope)
-
-
-_Tableau = msgspec.defstruct(
-    "_Tableau",
-    [(name, *((kind,) if kind is str else (kind, None))) for name, kind in _TYPES.items()],
-    kw_only=True,
-    forbid_unknown_fields=True,
-)
-_tableau = msgspec.json.Decoder(list[_Tableau])  # type: ignore[valid-type]
+_envelope = msgspec.json.Decoder(_Envelope, strict=False)  # a total may be text
 
 
 @cache
-def _size_optimized(keys: tuple[str, ...]) -> msgspec.json.Decoder[list[tuple[Any, ...]]]:
-    """Decode rows of documented types only, in the order of the keys."""
-    row: Any = tuple[tuple(_TYPES[key] for key in keys)]  # type: ignore[misc]
+def _documented(keys: tuple[str, ...] | None) -> msgspec.json.Decoder[list[Any]]:
+    """Decode rows of exactly the documented columns and types: arrays, or objects without keys."""
+    row: Any = msgspec.defstruct(
+        "Row",
+        [(name, _TYPES[name]) for name in keys or COLUMNS],
+        array_like=bool(keys),
+        forbid_unknown_fields=True,
+    )
     return msgspec.json.Decoder(list[row])
 
 
@@ -157,41 +153,25 @@ def decode_page(
     place = f"page {number} of device {device_id!r}"
     try:
         answer = _open(body)
-        total = _total(answer.total_num_pages)
-        if columns := _documented(answer):
-            columns["timestamp"], instants = _timestamps(columns["timestamp"], place)
-            one: dict[Any, Any] = {}  # equal texts share one object
-            for name in _TEXTS:
-                columns[name] = [*map(one.setdefault, columns[name], columns[name])]
-            values = zip(*(columns[name] for name in COLUMNS), repeat(b""), strict=False)
-            return Page([*values], instants, total)
-        rows = [
-            _row(names, device_id, on_unknown_field)
-            for names in _named(answer.keys, _lenient(bytes(answer.data)))
-        ]
-        stamps, instants = _timestamps([row[TIMESTAMP] for row in rows], place)
-        rows = [
-            (*row[:TIMESTAMP], stamp, *row[COUNT:]) for row, stamp in zip(rows, stamps, strict=True)
-        ]
-        msgspec.json.encode(rows)  # a lone surrogate has no UTF-8
+        names = answer.keys or COLUMNS
+        rows = _documented_rows(answer)
+        if rows is None:
+            names = (*COLUMNS, "extra")
+            named = _named(answer.keys, _lenient(bytes(answer.data)))
+            rows = [_row(sent, device_id, on_unknown_field) for sent in named]
+            msgspec.json.encode(rows)  # a lone surrogate has no UTF-8
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise InvalidResponse(str(error)) from None
-    return Page(rows, instants, total)
-
-
-def _documented(answer: _Envelope) -> dict[str, Sequence[Any]]:
-    """Decode rows of the documented columns and types, by column; nothing if there are others."""
-    keys = tuple(_TYPES) if answer.keys is None else tuple(answer.keys)
-    if _TYPES.keys() != set(keys):
-        return {}
-    try:
-        if answer.keys is None:
-            rows = [*map(msgspec.structs.astuple, _tableau.decode(answer.data))]
-        else:
-            rows = _size_optimized(keys).decode(answer.data)
-    except msgspec.ValidationError:
-        return {}
-    return dict(zip(keys, zip(*rows, strict=True), strict=False))
+    if not rows:
+        return Page(total=answer.total_num_pages)
+    columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True))
+    columns["timestamp"], instants = _timestamps(columns["timestamp"], place)
+    one: dict[Any, Any] = {}  # equal texts share one object
+    for name in _TEXTS:
+        columns[name] = map(one.setdefault, columns[name], columns[name])
+    extra = columns.get("extra", repeat(b""))
+    values = zip(*map(columns.__getitem__, COLUMNS), extra, strict=False)
+    return Page([*values], instants, answer.total_num_pages)
 
 
 def _open(body: bytes) -> _Envelope:
@@ -208,30 +188,26 @@ def _open(body: bytes) -> _Envelope:
     return answer
 
 
-def _total(value: Any) -> int | None:  # noqa: ANN401
-    """Return the number of pages, also if it is written as text or with a fraction."""
-    if value is None:
+def _documented_rows(answer: _Envelope) -> list[tuple[Any, ...]] | None:
+    """Decode the rows, in the order of their keys, if all of them are as documented."""
+    if answer.keys and sorted(answer.keys) != sorted(COLUMNS):
         return None
-    total = float(value)
-    if total < 0 or not total.is_integer():
-        msg = f"'total_num_pages' is {value!r}"
-        raise InvalidResponse(msg)
-    return int(total)
+    try:
+        return [*map(msgspec.structs.astuple, _documented(answer.keys).decode(answer.data))]
+    except msgspec.ValidationError:
+        return None
 
 
 def _lenient(data: bytes) -> Any:  # noqa: ANN401
     """Decode any JSON; numbers that no double represents become texts."""
 
-    def number(text: str) -> int | float | str:
-        value = float(text)
-        if not isfinite(value):
-            return text
-        return value if set(text) & set(".eE") else int(text)
+    def number(kind: type[int | float], text: str) -> int | float | str:
+        return kind(text) if isfinite(float(text)) else text
 
-    return json.loads(data, parse_float=number, parse_int=number)
+    return json.loads(data, parse_float=partial(number, float), parse_int=partial(number, int))
 
 
-def _named(keys: list[str] | None, data: Any) -> Iterable[dict[str, Any]]:  # noqa: ANN401
+def _named(keys: tuple[str, ...] | None, data: Any) -> Iterable[dict[str, Any]]:  # noqa: ANN401
     """Return the rows of a page as values by name."""
     if data is not None and not isinstance(data, list):
         msg = "'data' is not an array"
@@ -246,40 +222,37 @@ def _named(keys: list[str] | None, data: Any) -> Iterable[dict[str, Any]]:  # no
             raise InvalidResponse(msg)
 
 
-def _row(values: dict[str, Any], device_id: str, on_unknown_field: Callable[[str], object]) -> Row:
-    """Type the values of a row, but its timestamp."""
-    row: list[Any] = []
+def _row(
+    sent: dict[str, Any], device_id: str, on_unknown_field: Callable[[str], object]
+) -> tuple[Any, ...]:
+    """Type the values of a row; what does not fit is an extra field."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
     extra = {}
-    for name, value in values.items():
-        if name not in _TYPES:
+    for name, value in sent.items():
+        if name in row:
+            row[name] = _typed(name, value)
+        else:
             on_unknown_field(name)
-            if value is not None:
-                extra[name] = value
-    for name in COLUMNS:
-        value = typed = values.get(name)
-        if name == "frame_number":
-            if (isinstance(value, float) and value.is_integer()) or (
-                isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value, re.ASCII)
-            ):
-                typed = int(value)
-        elif type(value) is int and name not in {"count", "timestamp"}:
-            typed = str(value)
-        if name != "timestamp" and not _fits(name, typed):
-            extra[name], typed = value, None
-        row.append(typed)
-    row[0] = device_id if row[0] is None else row[0]
-    return (*row, _encoder.encode(extra) if extra else b"")
+        if row.get(name) is None and value is not None:
+            extra[name] = value
+    if row["device_id"] is None:
+        row["device_id"] = device_id
+    return (*row.values(), _encoder.encode(extra) if extra else b"")
 
 
-def _fits(name: str, value: Any) -> bool:  # noqa: ANN401
-    """Tell whether a value has the type of its column."""
-    if value is None:
-        return True
+def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
+    """Return a value in the type of its column, or nothing if it has another."""
+    kind = type(value)
+    if name in _TEXTS:
+        return str(value) if kind is int else value if kind is str else None
     if name == "count":
-        return type(value) in {int, float}
+        return value if kind in {int, float} else None
     if name == "frame_number":
-        return type(value) is int and -(2**63) <= value < 2**63
-    return type(value) is str
+        whole = kind is float and value.is_integer()
+        if whole or (kind is str and re.fullmatch(r"-?\d{1,19}", value, re.ASCII)):
+            value = int(value)
+        return value if type(value) is int and -(2**63) <= value < 2**63 else None
+    return value
 
 
 def _timestamps(values: Sequence[Any], place: str) -> tuple[list[str], dict[str, int]]:
