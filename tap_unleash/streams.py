@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -132,15 +132,13 @@ class Analytics(BulkStream, UnleashStream):
     is_sorted = True
     check_sorted = False  # the lookback window is read again
 
-    _reader: Reader | None = None
-    _progress: Progress | None = None
+    _reading: tuple[Reader, Progress] | None = None
 
     @override
     def __init__(self, tap: TapUnleash) -> None:
         super().__init__(tap)
         self._page_sizes = PageSizes()
         self._states: dict[str, dict[str, Any]] = {}
-        self._ranges: dict[str, TimeWindow | None] = {}
 
     @override
     def get_context_state(self, context: Context | None) -> dict[str, Any]:
@@ -177,68 +175,59 @@ class Analytics(BulkStream, UnleashStream):
     @override
     @contextmanager
     def reading_ahead(self, contexts: Sequence[Context]) -> Iterator[None]:
-        ranges = (window for context in contexts if (window := self._range(context)))
-        self._reader = self._new_reader(ranges)
-        self._progress = Progress(len(contexts), self.logger)
-        try:
-            with self._progress:
+        concurrency, ranges = self.tap.settings.concurrency, self._ranges(contexts)
+        reader = Reader(self.fetch, self.get_new_paginator, concurrency, ranges)
+        with closing(reader), Progress(len(contexts), self.logger) as progress:
+            self._reading = reader, progress
+            try:
                 yield
-        finally:
-            self._reader.close()
-            self._reader = self._progress = None
-
-    def _new_reader(self, ranges: Iterable[TimeWindow]) -> Reader:
-        concurrency = self.tap.settings.concurrency
-        return Reader(self.fetch, self.get_new_paginator, concurrency, ranges)
+            finally:
+                self._reading = None
 
     @override
     def get_windows(self, context: Context) -> Iterator[list[Row]]:
-        reader = self._reader or self._new_reader([])
+        if not self._reading:
+            with self.reading_ahead([context]):
+                yield from self.get_windows(context)
+            return
+        reader, progress = self._reading
         device_id = context["device_id"]
         try:
-            wanted = self._range(context)
-            for window, paginator in reader.read(wanted) if wanted else ():
-                if paginator.missing is not None:
-                    self.logger.warning(
-                        "Records of device %r at %s are gone: the API deleted them",
-                        device_id,
-                        format_timestamp(paginator.missing),
-                    )
-                if paginator.rows:
-                    yield paginator.rows
-                if self._progress and wanted:
+            for wanted in self._ranges([context]):
+                for window, paginator in reader.read(wanted):
+                    if paginator.missing is not None:
+                        self.logger.warning(
+                            "Records of device %r at %s are gone: the API deleted them",
+                            device_id,
+                            format_timestamp(paginator.missing),
+                        )
+                    if paginator.rows:
+                        yield paginator.rows
                     share = (window.end - wanted.start) / wanted.duration
-                    self._progress.advance(len(paginator.rows), share)
+                    progress.advance(len(paginator.rows), share)
         except UnleashError as error:
             self.isolate(f"device {device_id!r}", error)
         else:
             self.tap.unanswered = 0
-        finally:
-            if self._progress:
-                self._progress.next_device()
-            if reader is not self._reader:
-                reader.close()
+        progress.next_device()
 
-    def _range(self, context: Context) -> TimeWindow | None:
-        """Return the range to read of a device, if any."""
-        device_id = context["device_id"]
-        if device_id not in self._ranges:
-            self._ranges[device_id] = self._new_range(context)
-        return self._ranges[device_id]
-
-    def _new_range(self, context: Context) -> TimeWindow | None:
-        settings, device_id = self.tap.settings, context["device_id"]
-        start, end, known = settings.start, settings.end + 1, None
-        value = self.get_context_state(context).get("replication_key_value")
-        if value and self.replication_method == REPLICATION_INCREMENTAL:
-            try:
-                _, bookmark = parse_timestamp(value)
-            except (TypeError, ValueError, OverflowError):
-                msg = (
-                    f"Invalid bookmark {value!r} for device {device_id!r} in the state. Correct "
-                    "it, or remove the partition to sync the device from 'start_date'."
-                )
-                raise FatalError(msg) from None
-            start = max(bookmark - settings.lookback, min(start, bookmark))
-            known = bookmark if start <= bookmark < end <= bookmark + DAY else None
-        return TimeWindow(device_id, start, end, known=known) if start < end else None
+    def _ranges(self, contexts: Iterable[Context]) -> Iterator[TimeWindow]:
+        """Yield the range to read of each device that has one."""
+        settings = self.tap.settings
+        for context in contexts:
+            device_id = context["device_id"]
+            start, end, known = settings.start, settings.end + 1, None
+            value = self.get_context_state(context).get("replication_key_value")
+            if value and self.replication_method == REPLICATION_INCREMENTAL:
+                try:
+                    _, bookmark = parse_timestamp(value)
+                except (TypeError, ValueError, OverflowError):
+                    msg = (
+                        f"Invalid bookmark {value!r} for device {device_id!r} in the state. "
+                        "Correct it, or remove the partition to sync the device from 'start_date'."
+                    )
+                    raise FatalError(msg) from None
+                start = max(bookmark - settings.lookback, min(start, bookmark))
+                known = bookmark if start <= bookmark < end <= bookmark + DAY else None
+            if start < end:
+                yield TimeWindow(device_id, start, end, known=known)
