@@ -18,7 +18,11 @@ LOG_INTERVAL = 30
 
 
 class Progress(ExitStack):
-    """Devices done, and records."""
+    """Devices done, and records.
+
+    Attributes:
+        records: Number of records so far.
+    """
 
     def __init__(self, devices: int, logger: logging.Logger) -> None:
         """Show that no device is done yet.
@@ -30,7 +34,7 @@ class Progress(ExitStack):
         super().__init__()
         self._logger = logger
         self._logged = time.monotonic()
-        self._records = self._done = 0
+        self.records = self._done = 0
         terminal = bool(sys.stderr and sys.stderr.isatty())
         form = "{l_bar}{bar}| {n:.0f}/{total} devices{postfix} [{elapsed}, {remaining} left]"
         self._bar = self.enter_context(tqdm(total=devices, bar_format=form, disable=not terminal))
@@ -44,13 +48,13 @@ class Progress(ExitStack):
             records: Number of records since the last call.
             share: Share of the current device that is done.
         """
-        self._records += records
-        self._bar.set_postfix_str(f"{self._records:,} records", refresh=False)
+        self.records += records
+        self._bar.set_postfix_str(f"{self.records:,} records", refresh=False)
         self._bar.update(self._done + share - self._bar.n)
         if self._bar.disable and time.monotonic() > self._logged + LOG_INTERVAL:
             self._logged = time.monotonic()
             done, devices = self._done + share, self._bar.total
-            self._logger.info("%d of %d devices done, %d records", done, devices, self._records)
+            self._logger.info("%d of %d devices done, %d records", done, devices, self.records)
 
     def next_device(self) -> None:
         """Count a device."""

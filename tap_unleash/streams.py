@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import closing, contextmanager
 from functools import cached_property
 from http import HTTPStatus
@@ -133,6 +134,7 @@ class Analytics(BulkStream, UnleashStream):
     check_sorted = False  # the lookback window is read again
 
     _reading: tuple[Reader, Progress] | None = None
+    _extracted: tuple[int, int] | None = None
 
     @override
     def __init__(self, tap: TapUnleash) -> None:
@@ -183,6 +185,22 @@ class Analytics(BulkStream, UnleashStream):
                 yield
             finally:
                 self._reading = None
+        self._extracted = progress.records, len(contexts)
+        if contexts and not (progress.records or any(map(self._bookmark, contexts))):
+            self.logger.warning(
+                "No device has a record. Check 'start_date', 'end_date' and the key's account"
+            )
+
+    @override
+    def log_sync_costs(self) -> None:
+        if self._extracted:
+            self.logger.info(
+                "Extracted %d records of %d devices in %.0f s with %d requests",
+                *self._extracted,
+                time.time() - self.tap.initialized_at / 1000,
+                self.requests_session.answered,
+            )
+        super().log_sync_costs()
 
     @override
     def get_windows(self, context: Context) -> Iterator[list[Row]]:
@@ -211,13 +229,16 @@ class Analytics(BulkStream, UnleashStream):
             self.tap.unanswered = 0
         progress.next_device()
 
+    def _bookmark(self, context: Context) -> str | None:
+        return self.get_context_state(context).get("replication_key_value")
+
     def _ranges(self, contexts: Iterable[Context]) -> Iterator[TimeWindow]:
         """Yield the range to read of each device that has one."""
         settings = self.tap.settings
         for context in contexts:
             device_id = context["device_id"]
             start, end, known = settings.start, settings.end + 1, None
-            value = self.get_context_state(context).get("replication_key_value")
+            value = self._bookmark(context)
             if value and self.replication_method == REPLICATION_INCREMENTAL:
                 try:
                     _, bookmark = parse_timestamp(value)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -387,8 +388,20 @@ def test_progress_is_logged_and_no_metric_names_a_device(api: MockAPI) -> None:
     assert "device_id" not in json.dumps(counts)
 
 
-def test_a_short_run_logs_no_progress(api: MockAPI) -> None:
-    assert "devices done" not in run(api, loglevel="INFO").err
+def test_the_last_line_says_what_was_extracted(api: MockAPI) -> None:
+    *_, last = [x for x in run(api, loglevel="INFO").err.splitlines() if "METRIC" not in x]
+    said = re.search(r"Extracted 55 records of 3 devices in \d+ s with (\d+) requests$", last)
+    assert said
+    assert int(said[1]) == len(api.requests)
+    assert "devices done" not in last
+
+
+@pytest.mark.parametrize("bookmarks", [{}, {"Wc": at(0)}])
+def test_a_first_sync_without_records_is_reported(bookmarks: dict[str, str]) -> None:
+    with MockAPI(Account({"Wc": []})) as api:
+        result = run(api, loglevel="WARNING", state=state(**bookmarks))
+    assert result.code == 0
+    assert ("No device has a record." in result.err) == (not bookmarks)
 
 
 def test_a_terminal_shows_a_bar(api: MockAPI) -> None:

@@ -168,6 +168,28 @@ def test_no_page_describes_what_is_gone() -> None:
         assert not gone.search(page.read_text()), page
 
 
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("destinations/index.md", "`meltanolabs-target-csv` replaces its files in each sync"),
+        ("guides/incremental.md", "60 minutes is short where recordings are uploaded hours later"),
+        ("reference/settings.md", "`batch_config` cannot be combined with `stream_maps`"),
+        ("reference/settings.md", "A file `.env`** in a folder above the installed SDK takes"),
+    ],
+)
+def test_a_trap_that_only_a_page_can_name_is_named(page: str, text: str) -> None:
+    assert text in (DOCS / page).read_text()
+
+
+def test_help_names_the_command_that_describes_the_settings() -> None:
+    def tap(*args: str) -> str:
+        return " ".join(run(sys.executable, "-m", "tap_unleash", *args, cwd=ROOT).split())
+
+    assert "--about --format=markdown describes all settings" in tap("--help")
+    described = tap("--about", "--format=markdown")
+    assert "Extract only these devices. Fails if a device" in described
+
+
 def test_mock_apis_of_the_page_start() -> None:
     page = (DOCS / "guides" / "fault-injection.md").read_text()
     commands = re.findall(r"^\.venv/bin/python -m mock_api --port 8000(.*)$", page, re.MULTILINE)
