@@ -38,8 +38,9 @@ class JSONFile(click.File):
 
     @override
     def convert(self, *args: Any) -> Any:
-        text = super().convert(*args).read()
+        file = super().convert(*args)
         try:
+            text = file.read()
             valid = isinstance(json.loads(text), dict)
         except ValueError:
             valid = False

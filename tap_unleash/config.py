@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import filter as matching
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jsonschema import Draft7Validator
 
-from tap_unleash.errors import FatalError
+from tap_unleash.checks import PREFIX, InvalidConfiguration, hint
 from tap_unleash.timestamps import parse_timestamp
 from tap_unleash.windows import DAY, EARLIEST, LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
-
-PREFIX = "TAP_UNLEASH_"
-"""Prefix of the environment variables of the settings."""
+    from collections.abc import Mapping, Sequence
 
 SHORTEST_SECRET = 8
 """Characters below which a key is not redacted in messages, which it would garble."""
-
-
-_BOOLEANS = {"true", "1", "yes", "on", "false", "0", "no", "off"}
-
-
-class InvalidConfiguration(FatalError):
-    """A setting is missing or invalid."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +64,15 @@ class Config:
             InvalidConfiguration: If a setting is invalid.
         """
         batch = settings.get("batch_config")
-        if batch and not {"encoding", "storage"} <= batch.keys():
-            msg = "Invalid configuration: 'batch_config' needs both 'encoding' and 'storage'."
+        if batch and not (
+            (batch.get("encoding") or {}).get("format")
+            and (batch.get("storage") or {}).get("root")
+            and batch.get("batch_size", 1) > 0
+        ):
+            msg = (
+                "Invalid configuration: 'batch_config' needs 'encoding.format', 'storage.root', "
+                "and a 'batch_size' of 1 or more."
+            )
             raise InvalidConfiguration(msg)
         if batch and (settings.get("stream_maps") or settings.get("flattening_enabled")):
             msg = (
@@ -162,77 +156,12 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
             )
         elif error.validator == "additionalProperties" and not setting:
             unknown = sorted(settings.keys() - known.keys())
-            reasons += [f"unknown setting '{name}'.{_hint(name, known)}" for name in unknown]
+            reasons += [f"unknown setting '{name}'.{hint(name, known)}" for name in unknown]
         else:
             reasons.append(f"'{setting}': {error.message}.")
     text = f"Invalid configuration: {' '.join(reasons)}" if reasons else ""
     key = str(settings.get("api_key") or "")
     return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
-
-
-def check_environment(schema: Mapping[str, Any], environ: MutableMapping[str, str]) -> list[str]:
-    """Check environment variables: the SDK does not say which one it cannot parse.
-
-    Args:
-        schema: The JSON schema of the settings.
-        environ: The variables; empty ones are removed, because they count as not set.
-
-    Returns:
-        Warnings of variables that are no settings, each a line.
-
-    Raises:
-        InvalidConfiguration: If a variable does not have the type of its setting.
-    """
-    types = {f"{PREFIX}{name.upper()}": prop["type"] for name, prop in schema["properties"].items()}
-    for name in types.keys() & environ.keys():
-        kind, value = types[name][0], environ[name].strip()
-        try:
-            if not value:
-                del environ[name]
-            elif kind == "integer":
-                int(value)
-            elif (kind == "boolean" and value.lower() not in _BOOLEANS) or (
-                kind == "object" and not isinstance(json.loads(value), dict)
-            ):
-                raise ValueError(name)  # noqa: TRY301
-        except ValueError:
-            msg = f"Invalid configuration: the variable {name} is not of type {kind}."
-            raise InvalidConfiguration(msg) from None
-    known = types.keys() | {f"{PREFIX}LOGLEVEL"}
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
-    return [f"Ignoring unknown variable '{name}'.{_hint(name, known)}" for name in unknown]
-
-
-def check_stream_maps(maps: Mapping[str, Any], fields: Mapping[str, Collection[str]]) -> None:
-    """Check the names in stream maps: the SDK ignores those that do not exist.
-
-    Args:
-        maps: The stream maps.
-        fields: The fields of each stream.
-
-    Raises:
-        InvalidConfiguration: If a stream does not exist, or a field that is removed or mapped to
-            itself.
-    """
-    for key, definition in maps.items():
-        if key.startswith("__"):
-            continue
-        details = definition if isinstance(definition, dict) else {}
-        source = details.get("__source__", key)
-        known = {field for stream in matching(fields, source) for field in fields[stream]}
-        if not known:
-            msg = f"Invalid 'stream_maps': unknown stream '{source}'.{_hint(source, fields)}"
-            raise InvalidConfiguration(msg)
-        for field, value in details.items():
-            masked = value in {None, "__NULL__"} or re.search(rf"\b{re.escape(field)}\b", value)
-            if masked and field not in known and not field.startswith("__"):
-                msg = f"Invalid 'stream_maps': unknown field '{field}'.{_hint(field, known)}"
-                raise InvalidConfiguration(msg)
-
-
-def _hint(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, names, 1, 0.4)
-    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def _parse_key(key: str) -> str:

@@ -14,19 +14,21 @@ from singer_sdk.helpers.capabilities import TapCapabilities
 from typing_extensions import override
 
 from tap_unleash import streams
-from tap_unleash.cli import Command, JSONFile, leave
-from tap_unleash.config import (
-    Config,
+from tap_unleash.checks import (
     InvalidConfiguration,
+    check_catalog,
     check_environment,
     check_stream_maps,
-    explain,
+    parse_state,
 )
+from tap_unleash.cli import Command, JSONFile, leave
+from tap_unleash.config import Config, explain
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.session import Session, Unavailable
 from tap_unleash.writer import BufferedWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
 API_URL = "https://api.unleashlive.com/v1"
@@ -136,7 +138,8 @@ class TapUnleash(Tap):
     @override
     def __init__(
         self,
-        *args: Any,
+        *,
+        config: Mapping[str, Any] | None = None,
         parse_env_config: bool = False,
         validate_config: bool = True,
         **kwargs: Any,
@@ -150,7 +153,7 @@ class TapUnleash(Tap):
                 self.logger.warning(warning)
         try:
             super().__init__(
-                *args,
+                config={k: v for k, v in (config or {}).items() if v is not None},
                 parse_env_config=parse_env_config,
                 validate_config=validate_config,
                 **kwargs,
@@ -223,46 +226,20 @@ class TapUnleash(Tap):
 
     @override
     def discover_streams(self) -> list[Stream]:
-        return [
-            streams.ApiVersion(self),
-            streams.Devices(self),
-            streams.Sessions(self),
-            streams.Analytics(self),
-        ]
+        kinds = (streams.ApiVersion, streams.Devices, streams.Sessions, streams.Analytics)
+        return [kind(self) for kind in kinds]
 
     @override
     def setup_mapper(self) -> None:
-        catalog = self.input_catalog
-        if catalog is not None and not (
-            catalog and all(entry.schema.properties for entry in catalog.values())
-        ):
-            msg = "The catalog has no streams, or one without fields. Create it with --discover."
-            raise FatalError(msg)
+        if self.input_catalog is not None:
+            check_catalog(self.input_catalog, self.streams)
         fields = {name: stream.schema["properties"] for name, stream in self.streams.items()}
         check_stream_maps(self.config.get("stream_maps") or {}, fields)
         super().setup_mapper()
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        found: Any = state
-        for wrapper in ("value", "singer_state"):  # a STATE message, and as Meltano dumps it
-            if isinstance(found, dict) and "bookmarks" not in found:
-                found = found.get(wrapper, found)
-        marks = found.get("bookmarks") if isinstance(found, dict) else None
-        if found != {} and not (
-            isinstance(marks, dict)
-            and all(
-                isinstance(mark, dict) and isinstance(mark.get("partitions", []), list)
-                for mark in marks.values()
-            )
-            and "replication_key_value" not in marks.get("analytics", {})
-        ):
-            msg = (
-                'This is not a state of this tap: it must look like {"bookmarks": {"analytics": '
-                '{"partitions": […]}}}. Correct it, or leave it out to extract all history.'
-            )
-            raise FatalError(msg)
-        super().load_state(found)
+        super().load_state(parse_state(state, self.streams))
 
     @override
     @classmethod

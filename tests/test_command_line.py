@@ -48,6 +48,8 @@ def api() -> Iterator[MockAPI]:
         yield server
 
 
+BATCH = {"encoding": {"format": "jsonl"}, "storage": {"root": "file:///x"}}
+
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"api_key": ""}, "'api_key' is empty or contains whitespace"),
     ({"api_key": "two words"}, "'api_key' is empty or contains whitespace"),
@@ -79,8 +81,16 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"stream_maps": {"a": {"__source__": "analytic"}}}, "'analytic'. Did you mean"),
     ({"stream_maps": {"analytics": {"x": "md5(("}}}, "Failed to parse expression md5(("),
     ({"flattening_enabled": True}, "flattening_max_depth is required"),
-    ({"batch_config": {"storage": {"root": "file:///x"}}}, "needs both 'encoding' and 'storage'"),
-    ({"batch_config": {"encoding": {"format": "jsonl"}}}, "needs both 'encoding' and 'storage'"),
+    ({"stream_maps": {"analytics": {"__fliter__": "False"}}}, "Did you mean '__filter__'?"),
+    *(
+        ({"batch_config": batch}, "'batch_config' needs 'encoding.format', 'storage.root', and")
+        for batch in (
+            {"storage": {"root": "file:///x"}},
+            {"encoding": {"format": "jsonl"}},
+            {"encoding": {"format": "jsonl"}, "storage": {}},
+            {**BATCH, "batch_size": 0},
+        )
+    ),
 ]
 
 
@@ -112,18 +122,36 @@ def test_an_error_of_the_sdk_is_one_line(api: MockAPI, settings: dict[str, Any],
     assert not result.records()
 
 
-NEW_FIELD = {
-    "analytics": {"class_hash": "md5(class_name)"},
-    "*": {"tenant": "'acme'"},
-}
+NEW_FIELD = [
+    ("analytics", "md5(class_name)", "8b0a44048f58988b486bdd0d245b22a8"),
+    ("analytics", "'the new field'", "the new field"),
+    ("*", "config['new']", "configured"),
+    ("*", "record.get('new')", None),
+]
 
 
-@pytest.mark.parametrize("name", NEW_FIELD)
-def test_a_new_field_is_allowed(api: MockAPI, name: str) -> None:
-    result = run(api, stream_maps={name: NEW_FIELD[name]})
+@pytest.mark.parametrize(("stream", "expression", "value"), NEW_FIELD)
+def test_a_new_field_is_allowed(
+    api: MockAPI, stream: str, expression: str, value: str | None
+) -> None:
+    maps = {stream: {"new": expression}}
+    result = run(api, stream_maps=maps, stream_map_config={"new": "configured"})
     assert result.code == 0, result.err
-    assert len(result.records()) == 55
-    assert all(NEW_FIELD[name].keys() <= r.keys() for r in result.records())
+    assert [r["new"] for r in result.records()] == [value] * 55
+
+
+def test_a_field_is_removed_and_keys_are_replaced(api: MockAPI) -> None:
+    maps = {"__key_properties__": ["device_id", "timestamp"], "source_file_name": None}
+    result = run(api, stream_maps={"analytics": maps})
+    assert result.code == 0, result.err
+    (schema,) = [m for m in result.messages if m["type"] == "SCHEMA" and m["stream"] == "analytics"]
+    assert schema["key_properties"] == maps["__key_properties__"]
+    assert all("source_file_name" not in r for r in result.records())
+
+
+def test_null_is_not_set(api: MockAPI) -> None:
+    names = TapUnleash.config_jsonschema["properties"].keys() - {"api_key", "api_url"}
+    assert_complete(api, run(api, **dict.fromkeys(names)))
 
 
 def test_a_map_of_a_stream_that_is_not_selected_is_reported(api: MockAPI) -> None:
@@ -138,6 +166,7 @@ def test_a_map_of_a_stream_that_is_not_selected_is_reported(api: MockAPI) -> Non
         {},
         {"streams": []},
         {"streams": [{"tap_stream_id": "analytics", "schema": {}, "metadata": []}]},
+        {"streams": [{"tap_stream_id": "other", "schema": {"properties": {}}, "metadata": []}]},
     ],
     ids=str,
 )
@@ -304,6 +333,10 @@ def test_a_start_date_trims_the_lookback_window(api: MockAPI) -> None:
         {"bookmarks": {"analytics": 1}},
         {"bookmarks": {"analytics": {"partitions": {}}}},
         {"bookmarks": {"analytics": {"replication_key_value": at(40)}}},
+        {"bookmarks": {"analytics": {"timestamp": at(40)}}},
+        {"bookmarks": {"analytics": {"partitions": ["Wa"]}}},
+        {"bookmarks": {"analytics": {"partitions": [{"context": {"device": "Wa"}}]}}},
+        {"bookmarks": {"analytic": state(Wa=at(40))["bookmarks"]["analytics"]}},
         [1],
         "text",
         state(Wa="soon"),
@@ -338,7 +371,8 @@ def test_an_empty_state_is_none(api: MockAPI, content: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "content"), [("--config", b"[1]"), ("--state", b"{"), ("--catalog", b"\xff")]
+    ("option", "content"),
+    [("--config", b"[1]"), ("--state", b"{"), ("--catalog", b"\xff"), ("--state", b"\xe9")],
 )
 def test_a_file_that_cannot_be_read_is_reported(option: str, content: bytes) -> None:
     with command("https://localhost/v1", state={}, catalog={"streams": []}) as (args, env):
