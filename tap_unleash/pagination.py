@@ -15,9 +15,9 @@ The rules assume a database that runs a query with ``LIMIT`` and ``OFFSET`` for 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
-from itertools import chain
+from itertools import accumulate, chain
 from math import ceil
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from typing_extensions import override
 
 from tap_unleash import rules
 from tap_unleash.errors import UnleashError, WindowInDoubt
-from tap_unleash.page import TIMESTAMP
+from tap_unleash.page import EMPTY, TIMESTAMP
 from tap_unleash.timestamps import format_timestamp
 from tap_unleash.windows import SECOND, PageRequest, TimeWindow
 
@@ -72,10 +72,9 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         self.missing: int | None = None
         self._window = window
         self._sizes = sizes or rules.PageSizes()
-        self._look = self._looks = 0
-        self._seen: list[Page] = []
+        self._look = self._longest = 0
+        self._pages: list[Page] = []
         self._instants: dict[str, int] = {}
-        self._last: Page | None = None
         self._steps = self._read_until_accepted()
         super().__init__(next(self._steps))
 
@@ -103,91 +102,68 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             return None
 
     def _read_until_accepted(self) -> Steps[list[Row]]:
+        reason, known = rules.CHANGING, self._window.known
         for attempt in range(rules.MAX_READS):
-            self._seen, self._last, self._instants = [], None, {}
+            self._look, self._instants = self._longest, {}
             try:
                 rows = yield from self._read()
-            except rules.Uncountable as error:
-                raise self._error(rules.UNCOUNTABLE, error.at) from None
-            except rules.Doubt:
+            except rules.Doubt as doubt:
+                reason = str(doubt)
                 if self._window.splittable:
-                    raise self._split() from None
+                    raise self._split(reason) from None
             else:
-                known, instants = self._window.known, self._instants
-                found = known is None or any(instants[r[TIMESTAMP]] == known for r in rows)
+                found = known in {None, *self._instants.values()}
                 if found or attempt >= MAX_REREADS:
                     self.missing = None if found else known
-                    rows = self._without_margins(rows)
-                    return sorted(rows, key=itemgetter(TIMESTAMP))
-            self._look = self._longer(*[page for page in self._seen if page.rows][:1])
-        raise self._error(rules.NO_TOTAL if self._last and not self._last.rows else rules.CHANGING)
+                    return sorted(self._without_margins(rows), key=itemgetter(TIMESTAMP))
+                reason = rules.CHANGING
+            self._longest += 1
+        raise self._error(reason)
 
-    def _get(self, numbers: Iterable[int], look: int | None = None) -> Steps[list[Page]]:
-        look = self._look if look is None else look
-        requests = tuple(PageRequest(self._window, n, look) for n in numbers)
-        pages = list((yield requests) if requests else ())
-        self._seen += pages
-        for page in pages:
-            self._instants |= page.instants
-        return pages
-
-    def _get_twice(self, numbers: Iterable[int], first: Page) -> Steps[list[Page]]:
+    def _get(
+        self, numbers: Iterable[int], window: TimeWindow | None = None, look: int | None = None
+    ) -> Steps[list[Page]]:
         """Request pages; if one is empty, again, as a backend may swallow an error."""
-        found = dict(zip(numbers, (yield from self._get(numbers)), strict=True))
-        empty = [number for number, page in found.items() if not page.rows]
-        if empty:
-            again = yield from self._get(empty, self._longer(first))
-            found |= zip(empty, again, strict=True)
+        found: dict[int, Page] = dict.fromkeys(numbers, EMPTY)
+        look = self._look if look is None else look
+        for _ in range(2):
+            wanted = [number for number, page in found.items() if not page.rows]
+            if wanted:
+                pages = yield tuple(PageRequest(window or self._window, n, look) for n in wanted)
+                found |= zip(wanted, pages, strict=True)
+                if window is None:
+                    self._instants |= dict(chain(*(page.instants.items() for page in pages)))
+                if not all(page.rows for page in pages):
+                    look = self._longer()
         return [*found.values()]
 
-    def _longer(self, *pages: Page) -> int:
-        """Return a look with another URL, which a cache does not know.
-
-        Args:
-            pages: The first pages, if their number of rows must stay the same: the range is
-                longer where the listing ends.
-        """
-        self._looks += 1
-        return -self._looks if pages and rules.is_descending(pages) else self._looks
-
-    def _get_first(self) -> Steps[Page]:
-        """Request page 1; if it is empty, again, as a backend may swallow an error."""
-        (first,) = yield from self._get([1])
-        for _ in range(2 if self._window.parent_pages else 1):
-            if not first.rows:
-                self._look = self._longer()
-                (first,) = yield from self._get([1])
-        if self._look > 0 and first.rows and rules.is_descending([first]):
-            self._look = self._longer(first)  # longer at the other end
-            (first,) = yield from self._get([1])
-            if not first.rows:
-                raise rules.Doubt
-        return first
+    def _longer(self) -> int:
+        """Return a look with another URL, which a cache does not know."""
+        self._longest += 1
+        return self._longest
 
     def _read(self) -> Steps[list[Row]]:
-        first = yield from self._get_first()
+        pages = self._pages = yield from self._get([1])
+        first = pages[0]
         claimed = first.total or 0  # 0 with rows tells nothing
         if not first.rows:
             if claimed > 1:
-                self._last = first
-                raise rules.Doubt
+                raise rules.Doubt(rules.NO_TOTAL)
             return []
-        pages = [first]
         if claimed > 1:
-            (self._last,) = yield from self._get_twice([claimed], first)
-            if not self._last.rows:
+            (last,) = yield from self._get([claimed])
+            if not last.rows:
                 yield from self._follow(pages)  # to know where rows are
-                raise rules.Doubt
+                raise rules.Doubt(rules.NO_TOTAL)
             self._sizes.followed(first, claimed)
             if self._window.splittable and claimed > rules.most_pages(first):
                 raise rules.Doubt
-            middle = yield from self._get_twice(range(2, claimed), first)
-            pages += [*middle, self._last]
+            pages += yield from self._get(range(2, claimed))
+            pages.append(last)
         if (yield from self._follow(pages)) and len(pages) == 1:
             return first.rows
         if len(pages) > max(claimed, 2):  # the middle was read before the last page
-            numbers = range(2, len(pages))
-            pages[1:-1] = yield from self._get(numbers, self._longer(*pages))
+            pages[1:-1] = yield from self._get(range(2, len(pages)), look=self._longer())
             rules.check_lengths(pages)
         return (yield from self._settle(pages))
 
@@ -209,7 +185,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                 return True
             if len(pages) > claimed + rules.most_pages(first):
                 raise rules.Doubt
-            (page,) = yield from self._get_twice([len(pages) + 1], first)
+            (page,) = yield from self._get([len(pages) + 1])
             if not page.rows:
                 break
             if Counter(page.rows) == Counter(pages[-1].rows):
@@ -219,11 +195,9 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             pages.append(page)
             self._sizes.followed(first, len(pages))
         if len(pages) >= self._sizes.pages > 1:  # an API may not serve later pages
-            if self._window.splittable:
-                raise rules.Doubt
-            raise self._error(rules.CUT)
+            raise rules.Doubt(rules.CUT)
         if len(pages) == 1:
-            self._sizes.ended(first)
+            self._sizes.last[len(first.rows)] += 1
         return False
 
     def _settle(self, pages: list[Page]) -> Steps[list[Row]]:
@@ -233,18 +207,74 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         while True:
             if len(ambiguous) >= len(pages):  # sorted pages have one at each seam at most
                 raise rules.Doubt
-            settled |= yield from rules.read_alone(
-                self._window.device_id, pages, ambiguous - settled.keys(), self._sizes
-            )
-            reordered = yield from self._look_again(pages)
-            if reordered <= settled.keys():
+            first = pages[0].at(pages[0].rows[0])
+            # The first instant comes last: no rows before it move the seams of its pages.
+            new = sorted(ambiguous - settled.keys(), key=lambda at: at == first)
+            look = self._longer()
+            requests = tuple(PageRequest(self._around(at), 1, look) for at in new)
+            alone = (yield requests) if requests else ()
+            for at, page in zip(new, alone, strict=True):
+                rows, number = page.within({at}), sum(len(p.within({at})) for p in pages)
+                if len(rows) != number:
+                    rows = yield from self._read_alone(at, number)
+                settled[at] = rows
+                self._instants |= {row[TIMESTAMP]: at for row in rows}
+            ambiguous |= yield from self._look_again(pages)
+            if ambiguous <= settled.keys():
                 break
-            ambiguous |= reordered
         rows = [*chain.from_iterable(settled.values())]
-        self._instants |= {row[TIMESTAMP]: at for at in settled for row in settled[at]}
         for page in pages:
             rows += page.within(set(page.instants.values()) - settled.keys())
         return rows
+
+    def _read_alone(self, at: int, number: int) -> Steps[list[Row]]:
+        """Read an instant with longer and longer margins, until its rows are certain.
+
+        Other rows around the instant move the seams of the pages inside of it. A row exists
+        at least as often as on the page with most copies of it. If the order of many rows
+        does not depend on the seams, the order of ties is stable, and nothing is hidden.
+
+        Args:
+            at: The instant.
+            number: How many rows it has.
+
+        Returns:
+            The rows.
+
+        Raises:
+            Doubt: If there are other rows now.
+            UnleashError: If the rows cannot be counted.
+        """
+        most: Counter[Row] = Counter()
+        earlier: list[tuple[list[int], list[Row]]] = []
+        for margin in rules.MARGINS:
+            window = self._around(at, margin)
+            alone = yield from self._get([1], window)
+            most_pages = rules.MAX_MARGIN_PAGES + 1
+            total = min(alone[0].total or 0, most_pages)
+            alone += yield from self._get(range(2, total + 1), window)
+            while not total and len(alone) < most_pages and not self._sizes.is_last(alone[-1]):
+                alone += yield from self._get([len(alone) + 1], window)
+            parts = [page.within({at}) for page in alone]
+            for part in parts:
+                most |= Counter(part)
+            rows, seams = [*chain.from_iterable(parts)], [*accumulate(map(len, parts))]
+            if len(rows) != number or most.total() > number:
+                raise rules.Doubt
+            if most.total() == number:
+                return [*most.elements()]
+            if len({*rows}) >= rules.MIN_DISTINCT:
+                moved = (found for found, before in earlier if before == rows)
+                self._sizes.stable |= any({*found} != {*seams} for found in moved)
+            if self._sizes.stable:
+                return rows
+            earlier.append((seams, rows))
+            if len(alone) > rules.MAX_MARGIN_PAGES:
+                break
+        raise self._error(rules.UNCOUNTABLE, at)
+
+    def _around(self, at: int, margin: int = 0) -> TimeWindow:
+        return TimeWindow(self._window.device_id, at - margin, at + margin + 1)
 
     def _look_again(self, pages: list[Page]) -> Steps[set[int]]:
         """Find out whether rows were inserted or deleted since the pages were read.
@@ -255,64 +285,53 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         Raises:
             Doubt: If there are other rows now.
         """
-        again: list[Page] = []
-        look = self._longer(*pages)
+        look = self._longer()
         # Page 1 comes last: if it shows that no row expired, the last page shows that none
         # was inserted.
-        for number in sorted({1, len(pages)}, reverse=True):
-            again += yield from self._get([number], look)
+        (last,) = yield from self._get([len(pages)], look=look)
+        (first,) = (yield from self._get([1], look=look)) if len(pages) > 1 else (last,)
         on_pages = Counter(chain.from_iterable(set(p.instants.values()) for p in pages))
         reordered: set[int] = set()
-        for before, after in ((pages[0], again[-1]), (pages[-1], again[0])):
-            if before.rows == after.rows:
-                continue
-            was, now = map(self._rows_by_instant, (before, after))
-            for at in was.keys() | now.keys():
-                if was.get(at) != now.get(at):
-                    if on_pages[at] == 1 or was[at].total() != now[at].total():
-                        raise rules.Doubt
-                    reordered.add(at)
+        for before, after in ((pages[0], first), (pages[-1], last)):
+            was, now = Counter(before.rows), Counter(after.rows)
+            lost, new = (self._count_instants(rows) for rows in (was - now, now - was))
+            if lost != new or any(on_pages[at] == 1 for at in new):
+                raise rules.Doubt
+            reordered |= new.keys()
         return reordered
 
-    def _rows_by_instant(self, page: Page) -> dict[int, Counter[Row]]:
-        """Count the rows of a page, but those that only a longer range has."""
-        found: defaultdict[int, Counter[Row]] = defaultdict(Counter)
-        for row in page.rows:
-            if not self._is_margin(at := page.at(row)):
-                found[at][row] += 1
-        return found
+    def _count_instants(self, rows: Counter[Row]) -> Counter[int]:
+        """Count the rows of each instant, but those that only a longer range has."""
+        instants = (self._instants[row[TIMESTAMP]] for row in rows.elements())
+        return Counter(at for at in instants if not self._is_margin(at))
 
     def _is_margin(self, at: int) -> bool:
-        window, longer = self._window, self._looks + 1
-        return not window.contains(at) and (window.start - longer <= at < window.end + longer)
+        start, end = self._window.start, self._window.end
+        return at == start - 1 or end <= at <= end + self._longest
 
     def _without_margins(self, rows: list[Row]) -> list[Row]:
         """Drop rows of adjacent windows, unless the API does not keep to the bounds."""
         outside = {t for t, at in self._instants.items() if not self._window.contains(at)}
-        if not outside or not all(self._is_margin(self._instants[t]) for t in outside):
+        if not all(self._is_margin(self._instants[stamp]) for stamp in outside):
             return rows
-        return [row for row in rows if row[TIMESTAMP] not in outside]
+        return [row for row in rows if row[TIMESTAMP] not in outside] if outside else rows
 
-    def _split(self) -> UnleashError:
+    def _split(self, reason: str) -> UnleashError:
         """Return what splits the window, or says why that does not help."""
-        window, seen = self._window, [page for page in self._seen if page.rows]
-        instants = [page.at(row) for page in seen for row in page.rows]
-        claimed = self._seen[0].total or 0
-        reported = claimed or len(self._seen)
-        reached = self._last is not None and bool(self._last.rows)
-        broken = self._last is not None and not reached
+        window, pages, instants = self._window, self._pages, self._instants.values()
+        claimed = pages[0].total or 0
+        reported = claimed or len(pages)
+        broken = reason == rules.NO_TOTAL
         outside = min(instants, default=window.start) < window.start - SECOND
         stale = 0
         if (broken or outside) and reported >= window.parent_pages > 0:
             stale = window.stale + 1
         if stale >= MAX_STALE:
             return self._error(rules.NO_TOTAL if broken else rules.NO_BOUNDS)
-        most = rules.most_pages(self._seen[0])
-        too_large = reached and claimed > most
-        pages = claimed / most if too_large else claimed if reached else len(seen)
-        count, by_rows, at_ends = ceil(pages / TARGET_FILL), not too_large, not reached
-        parts = window.split(count, instants, by_rows=by_rows, at_ends=at_ends)
-        parts = [replace(p, parent_pages=reported, stale=stale) for p in parts]
+        most = rules.most_pages(pages[0])
+        count = len(pages) if broken or claimed <= most else claimed / most
+        parts = window.split(ceil(count / TARGET_FILL), instants)
+        parts = [replace(part, parent_pages=reported, stale=stale) for part in parts]
         return WindowInDoubt(parts)
 
     def _error(self, what: str, at: int | None = None) -> UnleashError:

@@ -44,15 +44,13 @@ class TimeWindow:
         """Return the bounds of a request, right whether the API includes them or not.
 
         Args:
-            look: Milliseconds by which the request is longer, to have another URL: at its
-                end, or, if negative, at its start.
+            look: Milliseconds by which the request is longer at its end, to have another URL.
 
         Returns:
             The bounds. The response has every row of the window; those outside of it
             belong to adjacent windows.
         """
-        start, end = self.start - 1 + min(look, 0), self.end + max(look, 0)
-        return max(start, EARLIEST), min(end, LATEST)
+        return max(self.start - 1, EARLIEST), min(self.end + look, LATEST)
 
     @property
     def duration(self) -> int:
@@ -98,16 +96,12 @@ class TimeWindow:
                 break
         return self._at([seam])
 
-    def split(
-        self, parts: int, instants: Iterable[int], *, by_rows: bool, at_ends: bool
-    ) -> list[TimeWindow]:
+    def split(self, parts: int, instants: Iterable[int]) -> list[TimeWindow]:
         """Split the time in which there are rows into parts.
 
         Args:
             parts: Approximate number of parts; at most `MAX_PARTS` are made.
             instants: The instants of the rows that were seen.
-            by_rows: Whether each part has as many of these rows, instead of as much time.
-            at_ends: Whether to split at the first and the last of them, too.
 
         Returns:
             The windows, which together are this one. Seams are on whole seconds, or on whole
@@ -117,16 +111,11 @@ class TimeWindow:
             return self.bisect()
         low, high = inside[0], inside[-1]
         parts = min(max(parts, 2), MAX_PARTS)
-        if by_rows:
-            seams = {inside[len(inside) * n // parts] for n in range(1, parts)}
-        else:
-            step = (high - low) // parts + 1
-            seams = {low + step * n for n in range(1, parts)}
-        unit = DAY if high - low >= 2 * DAY * parts and not by_rows else SECOND
-        seams = {seam // unit * unit for seam in seams}
-        if at_ends or len(self._at(seams)) == 1:
-            seams |= {low // SECOND * SECOND, (high // SECOND + 1) * SECOND}
-        windows = self._at(seams)
+        step = (high - low) // parts + 1
+        unit = DAY if step >= 2 * DAY else SECOND
+        seams = [(low + step * n) // unit * unit for n in range(1, parts)]
+        if len(windows := self._at(seams)) == 1:  # all of them are in a second
+            windows = self._at([low // SECOND * SECOND, (high // SECOND + 1) * SECOND])
         if len(windows) == 1:
             windows = self.bisect()
         for place, part in enumerate(windows):
@@ -136,7 +125,7 @@ class TimeWindow:
         return windows
 
     def _at(self, seams: Iterable[int]) -> list[TimeWindow]:
-        inside = sorted(seam for seam in seams if self.start < seam < self.end)
+        inside = sorted({seam for seam in seams if self.start < seam < self.end})
         return [
             replace(
                 self,

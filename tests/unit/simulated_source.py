@@ -366,7 +366,7 @@ class Reading:
 
     def _ask(self) -> None:
         self.wanted = [*self._paginator.current_value]
-        self._reach = max([self._reach, *(abs(request.look) for request in self.wanted)])
+        self._reach = max([self._reach, *(request.look for request in self.wanted)])
         self._places = [*range(len(self.wanted))]
         self._answers: dict[int, Page] = {}
 

@@ -62,7 +62,7 @@ from hypothesis.stateful import (
 from tap_unleash import pagination, rules
 from tap_unleash.pagination import TotalPagesPaginator
 from tap_unleash.rules import MAX_READS, PageSizes
-from tap_unleash.windows import DAY, SECOND, TimeWindow
+from tap_unleash.windows import DAY, SECOND, PageRequest, TimeWindow
 from unit.simulated_source import KINDS, MIDNIGHT, Reading, Source, Wrong
 
 if TYPE_CHECKING:
@@ -447,9 +447,19 @@ def nothing(*, result: object) -> Callable[..., Any]:
     return step
 
 
-def request_once(paginator: TotalPagesPaginator) -> Generator[Any, Any, Page]:
-    (first,) = yield from paginator._get([1])
-    return first
+def request_once(
+    paginator: TotalPagesPaginator,
+    numbers: Iterable[int],
+    window: TimeWindow | None = None,
+    look: int | None = None,
+) -> rules.Steps[list[Page]]:
+    """Request pages, and believe that those without rows are empty."""
+    look = paginator._look if look is None else look
+    requests = tuple(PageRequest(window or paginator._window, n, look) for n in numbers)
+    pages = list((yield requests) if requests else ())
+    for page in pages:
+        paginator._instants |= page.instants
+    return pages
 
 
 NO_CHANGE: dict[str, Any] = {"changes": "none"}
@@ -463,8 +473,8 @@ MUTANTS: dict[str, tuple[object, str, object, dict[str, Any]]] = {
         *(PageSizes, "is_last", lambda *_: True),
         {**NO_CHANGE, "lies": ["total"]},
     ),
-    "an empty window is read again": (
-        *(TotalPagesPaginator, "_get_first", request_once),
+    "an empty page is read again": (
+        *(TotalPagesPaginator, "_get", request_once),
         {**NO_CHANGE, "lies": ["swallowed"]},
     ),
     "the first and the last page are read again": (
