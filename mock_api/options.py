@@ -23,89 +23,71 @@ _Wrong = Literal["floor", "low", "zero", "device"]
 class Options:
     """All options of the mock API, except for its data."""
 
-    api_key: str = Field(
-        default="mock", description="API key, or token if it starts with `ul_pat_`"
-    )
+    api_key: str = Field(default="mock", description="API key, or token (`ul_pat_…`)")
     page_size: int = Field(default=1000, ge=1, description="rows per page")
     bounds: Literal["closed", "open", "left-open", "right-open"] = Field(
-        default="closed", description="whether a range includes its two ends"
+        default="closed", description="included ends of a range"
     )
     round_bounds: Literal["none", "second", "day", "floor-second", "floor-day"] = Field(
-        default="none", description="rounding of a range: outwards, or both ends down (`floor`)"
+        default="none", description="rounding outwards, or down (`floor`)"
     )
     order: Literal[_ByTime, "ties-per-request", _Random, _Stable] = Field(
         default="ascending",
-        description="order of a range; a random one depends on the URL (`per-page`), on the "
-        "request (`per-request`, `reshuffled`) or on neither",
+        description="order of rows",
     )
     range_offset_hours: float = Field(
         default=0,
-        description="hours from the timestamp of a row to the time by which ranges find it",
+        description="hours added to timestamps when ranges are matched",
     )
     total: Literal[_Right, _Wrong] = Field(
         default="present",
-        description="form of `total_num_pages`, or its error: rounded down, 5 % too low, always "
-        "0, or that of all rows of the device",
+        description="`total_num_pages`, or its form or error",
     )
-    total_cache_seconds: float | None = Field(
-        default=None, description="seconds for which the total of a range is cached"
-    )
-    empty_total: Literal["0", "1"] = Field(
-        default="0", description="`total_num_pages` of a range without rows"
-    )
+    total_cache_seconds: float | None = Field(default=None, description="cache time of totals")
+    empty_total: Literal["0", "1"] = Field(default="0", description="total without rows")
     empty_form: Literal["documented", "no-keys", "null-data", "204"] = Field(
-        default="documented", description="form of a page without rows"
+        default="documented", description="page without rows"
     )
     past_end: Literal["empty", "404", "422", "repeat"] = Field(
         default="empty",
-        description="response for a page after the last one; `repeat` is the last one",
+        description="response after the last page",
     )
     key_order: Literal["fixed", "shuffled"] = Field(
         default="fixed",
-        description="order of the columns: as documented, or different on each page",
+        description="order of columns",
     )
     session_form: Literal["string", "null"] = Field(
-        default="string", description="form of the list of sessions: as documented, or null"
+        default="string", description="list of sessions"
     )
     tableau_form: Literal["object", "bare-array"] = Field(
-        default="object", description="form of a Tableau page: as documented, or an array of rows"
+        default="object", description="Tableau page"
     )
-    expire_per_request: int = Field(
-        default=0, description="oldest rows of a device that expire with each request for its rows"
-    )
-    cache_seconds: float | None = Field(
-        default=None, description="seconds for which the page of a URL is cached"
-    )
-    seed: int = Field(default=0, description="seed of the data, the random orders and the faults")
+    expire_per_request: int = Field(default=0, description="oldest rows that expire per request")
+    cache_seconds: float | None = Field(default=None, description="cache time of pages")
+    seed: int = Field(default=0, description="seed of data, orders and faults")
     latency: float = Field(default=0, description="seconds before each response")
     serial_seconds: float | None = Field(
         default=None,
-        description="seconds per request of a backend that answers one request at a time",
+        description="seconds per request, one at a time",
     )
     gateway_timeout: float | None = Field(
         default=None,
         gt=0,
-        description="seconds after which a request that is still waiting gets 504",
+        description="seconds until a waiting request gets 504",
     )
     rate_limit: int | None = Field(
-        default=None, ge=0, description="requests per rate window; the others get 429"
+        default=None, ge=0, description="requests per window; others get 429"
     )
     rate_window: float = Field(default=60, gt=0, description="seconds of the rate window")
-    max_range_seconds: float | None = Field(
-        default=None, description="longest range that is answered; a longer one gets 413"
-    )
-    max_pages: int | None = Field(
-        default=None, description="most pages of a range that is answered; a larger one gets 413"
-    )
-    max_rows: int | None = Field(
-        default=None, ge=1, description="rows of a range that are served, the first in its order"
-    )
+    max_range_seconds: float | None = Field(default=None, description="longer ranges get 413")
+    max_pages: int | None = Field(default=None, description="ranges of more pages get 413")
+    max_rows: int | None = Field(default=None, ge=1, description="rows served per range")
     max_rows_total: Literal["exact", "capped"] = Field(
         default="exact",
-        description="`total_num_pages` with `max_rows`: of all rows, or of those served",
+        description="total of all rows or those served",
     )
     beyond_max_rows: Literal["empty", "400", "404", "500", "502"] = Field(
-        default="empty", description="response for a page that starts after `max_rows` rows"
+        default="empty", description="response for pages after `max_rows`"
     )
     faults: tuple[Fault, ...] = Field(
         default=(), description="faults to inject; the first due is used"
