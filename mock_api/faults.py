@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 import re
 import socket
@@ -17,7 +16,6 @@ import struct
 import time
 from collections import Counter
 from email.utils import formatdate
-from functools import cache
 from math import ceil
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,11 +26,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import TypeAlias
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 MESSAGES = {
     400: "Bad Request",
@@ -51,61 +46,21 @@ MESSAGES = {
     504: "Endpoint request timed out",
 }
 
-_DRIP = 16  # bytes of one chunk of a dripping response
-
-_SEGMENTS = "(/[^/]*){4}"
-STREAMS = {
-    "version": "^/v1/analytics/version$",
-    "devices": "^/v1/analytics/devices$",
-    "sessions": "^/v1/analytics/sessions$",
-    "analytics": f"^/v1/analytics{_SEGMENTS}$",
-    "tableau": f"^/v1/analytics/tableau{_SEGMENTS}$",
+_SEGMENTS = "(/[^/]*){4}$"
+_ENDPOINTS = {
+    "analytics": f"^/v1/analytics{_SEGMENTS}",
+    "tableau": f"^/v1/analytics/tableau{_SEGMENTS}",
 }
 
-Kind = Literal[
-    "status_204",
-    "status_400",
-    "status_401",
-    "status_403",
-    "status_404",
-    "status_408",
-    "status_413",
-    "status_421",
-    "status_422",
-    "status_425",
-    "status_429",
-    "status_500",
-    "status_502",
-    "status_503",
-    "status_504",
-    "quota",
-    "errors_in_200",
-    "redirect",
-    "html",
-    "empty",
-    "malformed",
-    "no_data",
-    "no_total",
-    "string_total",
-    "short_row",
-    "null_data",
-    "swallowed",
-    "errors_and_no_data",
-    "timed_out_half",
-    "other_shape",
-    "drop",
-    "reset_before",
-    "reset_amid",
-    "cut",
-    "stall",
-    "stall_amid",
-    "slow",
-    "drip",
-    "drip_headers",
-    "hang",
-    "bomb",
-    "endless",
-]
+_Rejection = Literal["status_400", "status_401", "status_403", "status_404", "status_413"]
+_Refusal = Literal["status_408", "status_421", "status_422", "status_425", "status_429"]
+_Outage = Literal["status_204", "status_500", "status_502", "status_503", "status_504"]
+_Body = Literal["quota", "errors_in_200", "redirect", "html", "empty", "malformed", "other_shape"]
+_Defect = Literal["no_data", "no_total", "string_total", "short_row", "null_data"]
+_Lie = Literal["swallowed", "errors_and_no_data", "timed_out_half"]
+_Break = Literal["drop", "reset_before", "reset_amid", "cut"]
+_Delay = Literal["stall", "stall_amid", "slow", "drip", "hang"]
+Kind = Literal[_Rejection, _Refusal, _Outage, _Body, _Defect, _Lie, _Break, _Delay]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -115,9 +70,8 @@ class Fault:
     Attributes:
         kind: The fault. `status_429` and the like are that response; `quota` is
             Gateway's other 429.
-        where: An endpoint (version, devices, sessions, analytics, tableau), or a
-            regular expression to search for in the path; by default, all requests.
-            `analytics` is the size-optimized endpoint alone.
+        where: A regular expression to search for in the path, or `analytics` or `tableau`
+            for the pages of one format; by default, all requests.
         rate: The probability that a request is affected, determined by the seed, the
             path and the number of earlier requests for it.
         times: The maximum number of times that the same path is affected.
@@ -132,10 +86,10 @@ class Fault:
     kind: Kind
     where: str = ""
     rate: float = Field(default=1, ge=0, le=1)
-    times: int | None = Field(default=None, ge=0)
-    start: int = Field(default=1, ge=1)
-    until: int | None = Field(default=None, ge=0)
-    seconds: float = Field(default=5, ge=0)
+    times: int | None = None
+    start: int = 1
+    until: int | None = None
+    seconds: float = 5
     retry_after: str | None = None
     location: str = "http://127.0.0.1:9/"
 
@@ -153,7 +107,7 @@ class Schedule:
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
         """Start at the first request."""
         self._faults = [
-            (fault, re.compile(STREAMS.get(fault.where, fault.where))) for fault in faults
+            (fault, re.compile(_ENDPOINTS.get(fault.where, fault.where))) for fault in faults
         ]
         self._seed = seed
         self._counts: Counter[object] = Counter()
@@ -182,55 +136,20 @@ class Schedule:
         return self._counts[what]
 
 
-def retry_after(value: str | None, seconds: int = 2) -> dict[str, str]:
-    """Return the `Retry-After` header; `date` is a date so many seconds ahead."""
-    if value == "date":
-        value = formatdate(ceil(time.time()) + seconds, usegmt=True)
-    return {} if value is None else {"Retry-After": value}
-
-
-async def pause(receive: Receive, seconds: float | None = None) -> bool:
-    """Wait, and return whether the client closed the connection meanwhile."""
-
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    try:
-        await asyncio.wait_for(gone(), seconds)
-    except asyncio.TimeoutError:
-        return False
-    return True
-
-
-class Misbehaviour:
-    """The ASGI middleware that injects the faults into requests for /v1."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap an app."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request, or inject a fault if one is due."""
-        fault = (
-            scope["state"]["mock_api"].schedule.due(scope["path"])
-            if scope["path"].startswith("/v1/")
-            else None
-        )
-        if fault is None:
-            await self._app(scope, receive, send)
-        elif answer := _instead(fault):
-            await answer(scope, receive, send)
-        elif fault.kind in _BROKEN:
-            await _BROKEN[fault.kind](fault, self._app, scope, receive, send)
-        else:
-            status, headers, body = await _capture(self._app, scope, receive)
-            changed = Response(
-                _CHANGES[fault.kind](body),
-                status,
-                media_type=dict(headers).get(b"content-type", b"").decode() or None,
-            )
-            await changed(scope, receive, send)
+async def misbehave(
+    fault: Fault | None, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Let the app answer a request, or inject a fault if one is due."""
+    if fault is None:
+        await app(scope, receive, send)
+    elif answer := _instead(fault):
+        await answer(scope, receive, send)
+    elif change := _CHANGES.get(fault.kind):
+        start, body = await _capture(app, scope, receive)
+        kind = dict(start["headers"]).get(b"content-type", b"").decode() or None
+        await Response(change(body), start["status"], media_type=kind)(scope, receive, send)
+    else:
+        await _disturb(fault, app, scope, receive, send)
 
 
 def _instead(fault: Fault) -> Response | None:
@@ -240,20 +159,17 @@ def _instead(fault: Fault) -> Response | None:
     if fault.kind == "quota" or fault.kind.startswith("status_"):
         status = 429 if fault.kind == "quota" else int(fault.kind[-3:])
         message = "Limit Exceeded" if fault.kind == "quota" else MESSAGES[status]
-        headers = retry_after(fault.retry_after)
+        value = fault.retry_after
+        if value == "date":
+            value = formatdate(ceil(time.time()) + 2, usegmt=True)
+        headers = {} if value is None else {"Retry-After": value}
         return JSONResponse({"message": message}, status, headers)
-    make = _REPLACEMENTS.get(fault.kind)
-    return make(fault) if make else None
-
-
-_REPLACEMENTS: dict[str, Callable[[Fault], Response]] = {
-    "errors_in_200": lambda _: JSONResponse({"errors": [{"message": MESSAGES[500]}]}),
-    "redirect": lambda fault: Response(None, 302, {"Location": fault.location}),
-    "html": lambda _: HTMLResponse(
-        "<!doctype html><title>Unleash live</title><p>We are back soon.</p>"
-    ),
-    "empty": lambda _: Response(media_type="application/json"),
-}
+    return {
+        "errors_in_200": JSONResponse({"errors": [{"message": MESSAGES[500]}]}),
+        "redirect": Response(None, 302, {"Location": fault.location}),
+        "html": HTMLResponse("<!doctype html><title>Unleash live</title><p>We are back soon.</p>"),
+        "empty": Response(media_type="application/json"),
+    }.get(fault.kind)
 
 
 def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
@@ -294,9 +210,8 @@ def _other_shape(body: bytes) -> bytes:
         value = json.loads(body)
     except ValueError:
         value = {}
-    return json.dumps(
-        value["data"] if isinstance(value, dict) and "data" in value else {"result": value}
-    ).encode()
+    bare = isinstance(value, dict) and "data" in value
+    return json.dumps(value["data"] if bare else {"result": value}).encode()
 
 
 _CHANGES: dict[str, Callable[[bytes], bytes]] = {
@@ -315,154 +230,55 @@ _CHANGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-async def _capture(app: ASGIApp, scope: Scope, receive: Receive) -> Answer:
-    """Run the app, and return its response."""
+async def _capture(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
+    """Run the app, and return the start of its response, and the body."""
     messages: list[Message] = []
 
     async def send(message: Message) -> None:
         messages.append(message)
 
     await app(scope, receive, send)
-    start, *parts = messages
-    return (
-        start["status"],
-        start["headers"],
-        b"".join(part.get("body", b"") for part in parts),
-    )
+    return messages[0], b"".join(message.get("body", b"") for message in messages[1:])
 
 
-async def _begin(send: Send, answer: Answer, length: int) -> None:
-    """Send the headers and the start of the body, with more to follow."""
-    status, headers, body = answer
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body[:length], "more_body": True})
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    # With a linger time of zero, closing sends RST instead of FIN.
-    transport.get_extra_info("socket").setsockopt(
-        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-    )
-    transport.abort()
-
-
-async def _drop(_fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send) -> None:
-    scope["state"]["transport"].close()
-    await pause(receive)
-
-
-async def _reset_before(
-    _fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
-) -> None:
-    _reset(scope["state"]["transport"])
-    await pause(receive)
-
-
-async def _reset_amid(
-    _fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
-    answer = await _capture(app, scope, receive)
-    await _begin(send, answer, len(answer[2]) // 2)
-    _reset(scope["state"]["transport"])
-    await pause(receive)
-
-
-async def _cut(_fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = await _capture(app, scope, receive)
-    await _begin(send, answer, len(answer[2]) // 2)
-    scope["state"]["transport"].close()
-    await pause(receive)
-
-
-async def _stall(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    await pause(receive, fault.seconds)
-    await app(scope, receive, send)
-
-
-async def _stall_amid(
-    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
-    answer = await _capture(app, scope, receive)
-    half = len(answer[2]) // 2
-    await _begin(send, answer, half)
-    await pause(receive, fault.seconds)
-    await send({"type": "http.response.body", "body": answer[2][half:]})
-
-
-async def _slow(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = await _capture(app, scope, receive)
-    await _begin(send, answer, 0)
-    step = len(answer[2]) // 20 + 1
-    for sent in range(0, len(answer[2]), step):
-        await pause(receive, fault.seconds / 20)
-        await send(
-            {
-                "type": "http.response.body",
-                "body": answer[2][sent : sent + step],
-                "more_body": True,
-            }
+async def _disturb(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Delay a response or a part of it, or end the connection before or in its middle."""
+    if fault.kind == "stall":
+        await _pause(receive, fault.seconds)
+        await app(scope, receive, send)
+        return
+    if fault.kind not in {"drop", "reset_before", "hang"}:
+        start, body = await _capture(app, scope, receive)
+        await send(start)
+        sizes = {"slow": len(body) // 20 + 1, "drip": 16}
+        size = sizes.get(fault.kind, (len(body) + 1) // 2 or 1)
+        chunks = [body[sent : sent + size] for sent in range(0, len(body), size)]
+        broken = fault.kind in {"cut", "reset_amid"}
+        for chunk in chunks[:1] if broken else chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if not broken:
+                await _pause(receive, fault.seconds / (len(chunks) if fault.kind == "slow" else 1))
+    transport: asyncio.Transport = scope["state"]["transport"]
+    if fault.kind in {"reset_before", "reset_amid"}:
+        # With a linger time of zero, closing sends RST instead of FIN.
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
-    await send({"type": "http.response.body"})
+        transport.abort()
+    elif fault.kind in {"drop", "cut"}:
+        transport.close()
+    elif fault.kind != "hang":
+        await send({"type": "http.response.body"})
+        return
+    await _pause(receive)
 
 
-async def _drip(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = await _capture(app, scope, receive)
-    await _begin(send, answer, 0)
-    for sent in range(0, len(answer[2]), _DRIP):
-        if await pause(receive, fault.seconds):
-            return
-        chunk = answer[2][sent : sent + _DRIP]
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body"})
+async def _pause(receive: Receive, seconds: float | None = None) -> None:
+    """Wait, or until the client closes the connection."""
 
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
-async def _drip_headers(
-    fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
-) -> None:
-    # Not through the server, which sends all headers together.
-    write = scope["state"]["transport"].write
-    write(b"HTTP/1.1 200 OK\r\nx-drip: ")
-    while not await pause(receive, fault.seconds):
-        write(b"-" * _DRIP)
-
-
-async def _hang(_fault: Fault, _app: ASGIApp, _scope: Scope, receive: Receive, _send: Send) -> None:
-    await pause(receive)
-
-
-@cache
-def _compressed() -> bytes:
-    return gzip.compress(b" " * 2**26)
-
-
-async def _flood(fault: Fault, _app: ASGIApp, scope: Scope, _receive: Receive, send: Send) -> None:
-    """Send 16 GiB of white space in 16 MiB of gzip, or endless white space."""
-    bomb = fault.kind == "bomb"
-    headers = [
-        (b"content-type", b"application/json"),
-        *([(b"content-encoding", b"gzip")] if bomb else []),
-    ]
-    chunk = _compressed() if bomb else b" " * 2**16
-    await _begin(send, (200, headers, b""), 0)
-    left = 256 if bomb else -1
-    while left and not scope["state"]["transport"].is_closing():
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await asyncio.sleep(0)
-        left -= 1
-    await send({"type": "http.response.body"})
-
-
-_BROKEN = {
-    "drop": _drop,
-    "reset_before": _reset_before,
-    "reset_amid": _reset_amid,
-    "cut": _cut,
-    "stall": _stall,
-    "stall_amid": _stall_amid,
-    "slow": _slow,
-    "drip": _drip,
-    "drip_headers": _drip_headers,
-    "hang": _hang,
-    "bomb": _flood,
-    "endless": _flood,
-}
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(gone(), seconds)

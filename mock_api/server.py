@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from mock_api.account import Account, Row
-from mock_api.app import app
+from mock_api.app import App
 from mock_api.options import Options
 from mock_api.state import Exchange, State
 
@@ -46,45 +46,27 @@ class MockAPI:
     ```
     """
 
-    def __init__(
-        self,
-        account: Account | None = None,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        **options: Any,
-    ) -> None:
+    def __init__(self, account: Account | None = None, *, port: int = 0, **options: Any) -> None:
         """Prepare a mock API; nothing listens yet.
 
         Args:
             account: The data; by default, those of `Account.generate()`.
-            host: The address to listen on.
-            port: The port; 0 for a free one, which a later start uses again.
+            port: The port; 0 for a free one.
             **options: The arguments of `Options`.
         """
-        self.state = State(account or Account.generate(), Options(**options))
-        self._address = (host, port)
-        self._thread: Thread | None = None
-
-    @property
-    def account(self) -> Account:
-        """The data."""
-        return self.state.account
+        self.account = account or Account.generate()
+        self.state = State(self.account, Options(**options))
+        self._port = port
 
     @property
     def url(self) -> str:
         """The base URL, for the `api_url` of a client."""
-        return "http://{}:{}/v1".format(*self._address)
+        return f"http://127.0.0.1:{self._port}/v1"
 
     @property
     def requests(self) -> Sequence[Exchange]:
         """The requests so far, except those for /mock."""
         return self.state.requests
-
-    @property
-    def max_in_flight(self) -> int:
-        """The greatest number of concurrent requests so far."""
-        return self.state.max_in_flight
 
     def truth(self, device_id: str | None = None) -> list[dict[str, Any]]:
         """Return every row that is visible now, of all devices or one."""
@@ -92,37 +74,24 @@ class MockAPI:
 
     def add(self, device_id: str, rows: Iterable[Row]) -> None:
         """Add rows to a device."""
-        self.state.account.add(device_id, rows)
+        self.account.add(device_id, rows)
 
-    def start(self) -> None:
-        """Listen, on the same port as before if there was one."""
-        listener = socket.create_server(self._address)
+    def __enter__(self) -> Self:
+        """Listen."""
+        listener = socket.create_server(("127.0.0.1", self._port))
         # Accepted connections inherit it; asyncio sets it only where a protocol is given.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._address = listener.getsockname()
+        self._port = listener.getsockname()[1]
         ready = Event()
         self._thread = Thread(target=self._run, args=(listener, ready), daemon=True)
         self._thread.start()
         ready.wait()
-
-    def stop(self) -> None:
-        """Abort all connections and refuse new ones, as a machine that crashes.
-
-        The data and the recorded requests remain.
-        """
-        if self._thread:
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        """Start."""
-        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self.stop()
+        """Abort all connections and refuse new ones, as a machine that crashes."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
 
     def _run(self, listener: socket.socket, ready: Event) -> None:
         try:
@@ -134,20 +103,12 @@ class MockAPI:
         """Run uvicorn's protocol without its server, which is slow to stop."""
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        config = Config(
-            app,
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            lifespan="off",
-            ws="none",
-        )
+        app = App(self.state)
+        config = Config(app, log_config=None, log_level="error", access_log=False, ws="none")
         shared = ServerState()
-        state = {"mock_api": self.state}
-        self.state.turn = asyncio.Lock()  # for this event loop
 
         def protocol() -> _Protocol:
-            return _Protocol(config=config, server_state=shared, app_state=state)
+            return _Protocol(config=config, server_state=shared, app_state={})
 
         server = await self._loop.create_server(protocol, sock=listener)
         ready.set()

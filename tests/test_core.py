@@ -29,8 +29,8 @@ def _live_api() -> Iterator[None]:
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     account = Account.generate(rows=100)
     device_id = next(iter(account.devices))
-    (row,) = [*account.view(device_id, request=1)][-1:]
-    account.add(device_id, [Row({**row, "weather": "rain"})])
+    row = account.devices[device_id][-1].row
+    account.add(device_id, [Row({**row.values, "weather": "rain"})])
     with MockAPI(account) as api:
         CONFIG["api_url"] = api.url
         yield
@@ -69,7 +69,7 @@ def connection_test(**options: Any) -> tuple[subprocess.CompletedProcess[str], i
 
 
 def test_the_connection_test_takes_one_record_per_stream() -> None:
-    done, requests = connection_test(max_range_seconds=86_400, too_large="413")
+    done, requests = connection_test(max_range_seconds=86_400)
     assert (done.returncode, done.stdout.count('"RECORD"')) == (0, 4)
     assert requests <= 300
     assert "ERROR" not in done.stderr

@@ -59,9 +59,6 @@ LASTING: dict[Kind, str] = {
     "cut": "closed before the response was complete after 9 attempts",
     "hang": "within 'request_timeout' after ",
 }
-UNLIMITED = {"bomb", "drip_headers", "endless"}
-"""Responses without an end, which nothing but memory limits."""
-
 FEW = {"stall", "stall_amid", "slow", "hang", "status_204", "null_data", "swallowed"}
 HARMLESS = {"drip", "no_total", "string_total"}
 LISTS = ("devices$", "sessions$", "version$")
@@ -79,9 +76,7 @@ def assert_all(api: MockAPI, result: Run) -> None:
     assert result.records("api_version") == [{"version": "1.0.1"}]
 
 
-@pytest.mark.parametrize(
-    "kind", [k for k in get_args(Kind) if k not in {*FATAL, *REJECTED, *UNLIMITED}]
-)
+@pytest.mark.parametrize("kind", [k for k in get_args(Kind) if k not in {*FATAL, *REJECTED}])
 def test_a_transient_fault_costs_no_record(kind: Kind) -> None:
     tableau = len(kind) % 2 == 0
     # Every address is affected once, but for faults that last long or look like an end.
