@@ -75,15 +75,20 @@ clean: ## Remove everything that was installed or built
 $(bin)/uv: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
 	"Python 3.10 or later is needed, not " + sys.version.split()[0] + ": make PYTHON=...")'
+	@echo "Installs once, about a minute, into this folder."
 	$(PYTHON) -m venv .venv
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@touch $@
 
-.venv/.ready: $(bin)/uv pyproject.toml constraints.txt
-	$(bin)/uv pip install --quiet --python .venv --constraint constraints.txt --editable . --group dev
+.venv/.demo: $(bin)/uv pyproject.toml constraints.txt
+	$(bin)/uv pip install --python .venv --constraint constraints.txt --editable . --group demo
 	@touch $@
 
-.meltano/.ready: .venv/.ready meltano.yml
+.venv/.ready: .venv/.demo
+	$(bin)/uv pip install --python .venv --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+.meltano/.ready: .venv/.demo meltano.yml
 	$(bin)/meltano --environment mock install
 	@touch $@
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -13,11 +12,11 @@ from subprocess import CalledProcessError, check_output
 from typing import Any
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.environments import HERE, OURS, PROGRAMS, ROOT, build, executable
+from benchmarks.environments import OURS, PROGRAMS, ROOT, build, executable
 from benchmarks.measure import MeasurementError
 from benchmarks.picture import picture
 from benchmarks.pipeline import PIPELINES
-from benchmarks.report import comparison, report
+from benchmarks.report import report
 from benchmarks.scenarios import SCENARIOS, Plan, measure
 from demo.picture import save
 
@@ -41,10 +40,8 @@ def main() -> int:
         scale=10 if arguments.quick else 1,
         programs=arguments.program or _PROGRAMS,
     )
-    output: Path | None = arguments.output
+    output: Path = arguments.output
     results: dict[str, Any] = {"scenarios": {}}
-    if output and (output / "results.json").exists():
-        results = json.loads((output / "results.json").read_text())
     results["environment"] = _environment()
     if arguments.quick:
         results["environment"]["data"] = "a tenth, so the figures mean nothing"
@@ -56,9 +53,8 @@ def main() -> int:
             failed = True
             results["scenarios"].pop(name, None)
             print(error, file=sys.stderr)
-        if output:
-            _write(results, output)
-    print(*report(results), *comparison(results["scenarios"], goals=True), sep="\n")
+        _write(results, output)
+    print(*report(results), sep="\n")
     return failed
 
 
@@ -73,13 +69,10 @@ def _arguments() -> argparse.Namespace:
     add(
         "--output",
         type=Path,
-        help="folder of the results, which keeps those of other scenarios (default: this one, "
-        "unless --quick or --program is given)",
+        default=ROOT / "build" / "bench",
+        help="folder of results.md and the picture (default: build/bench)",
     )
-    arguments = parser.parse_args()
-    if not (arguments.output or arguments.quick or arguments.program):
-        arguments.output = HERE
-    return arguments
+    return parser.parse_args()
 
 
 def _environment() -> dict[str, str]:
@@ -98,11 +91,9 @@ def _environment() -> dict[str, str]:
 
 
 def _write(results: dict[str, Any], output: Path) -> None:
-    output.mkdir(exist_ok=True)
-    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    output.mkdir(parents=True, exist_ok=True)
     (output / "results.md").write_text("\n".join(report(results)))
-    assets = ROOT / "docs" / "assets" if output == HERE else output
-    save(picture(results["scenarios"]), assets / "throughput.svg")
+    save(picture(results["scenarios"]), output / "throughput.svg")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,6 @@ class Task:
     url: str  # base URL of the API
     work: Path  # an empty folder
     settings: Mapping[str, Any]  # of ours, in addition to credential and URL
-    deselected: str = ""  # a field of ours
-    state: Mapping[str, Any] | None = None  # of ours
     database: str = ""  # the URL of the database that a pipeline loads
 
     def write(self, name: str, content: object) -> str:
@@ -84,11 +82,7 @@ def _singer_command(program: str, task: Task, config: Mapping[str, Any]) -> list
         for entry in stream["metadata"]:
             if not entry["breadcrumb"]:
                 entry["metadata"]["selected"] = stream["tap_stream_id"] == "analytics"
-            elif entry["breadcrumb"][1] == task.deselected:
-                entry["metadata"]["selected"] = False
     command += ["--catalog", task.write("catalog.json", catalog)]
-    if task.state:
-        command += ["--state", task.write("state.json", task.state)]
     return command
 
 
@@ -101,11 +95,6 @@ def _template(task: Task) -> list[str]:
     since = "2020-01-01T00:00:00Z"
     config = {"auth_token": KEY, "api_url": task.url, "start_date": since}
     return _singer_command(executable("template", "tap-template"), task, config)
-
-
-def _version(environment: str, program: str) -> Contender:
-    command = [executable(environment, program), "--version"]
-    return Contender((environment,), lambda _: command, lambda _: ())
 
 
 def _dlt(*options: str) -> Contender:
@@ -124,25 +113,10 @@ def _dlt(*options: str) -> Contender:
     )
 
 
-def _bare(*options: str) -> Contender:
-    command = [executable("bare", "python"), str(PROGRAMS / "bare" / "read.py")]
-    return Contender(("bare",), lambda task: [*command, task.url, KEY, *options], _singer_rows)
-
-
-VERSIONS = {
-    OURS: _version(OURS, OURS),
-    TEMPLATE: _version("template", "tap-template"),
-}
-"""The start-up of the taps."""
-
 CONTENDERS = {
     OURS: Contender((OURS,), _tap_unleash, _singer_rows),
     TEMPLATE: Contender(("template",), _template, _singer_rows),
     "dlt": _dlt(),
     "dlt, 16 workers": _dlt("--parallel"),
-    "bare script": _bare(),
-    "bare script, ids": _bare("--ids"),
-    "bare script, 8 threads": _bare("--threads", "8"),
-    "bare script, 16 threads": _bare("--threads", "16"),
 }
 """The programs that extract."""

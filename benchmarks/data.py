@@ -45,30 +45,25 @@ class Shape:
 
     devices: int
     rows: int  # per device
-    quiet: int = 0  # further devices, without rows
-    distinct: bool = False  # whether rows share hardly any values
 
     @property
     def device_ids(self) -> list[str]:
-        """All devices, those with rows first."""
+        """All devices."""
         first = 0xB8FABC31378C000
-        return [f"W{first + n:015x}" for n in range(self.devices + self.quiet)]
+        return [f"W{first + n:015x}" for n in range(self.devices)]
 
     def scaled(self, divisor: int) -> Shape:
-        """Return a shape with fewer rows per device, or fewer devices if these are more."""
-        if self.devices > self.rows:
-            return replace(self, devices=self.devices // divisor)
+        """Return a shape with fewer rows per device."""
         return replace(self, rows=self.rows // divisor)
 
     def all_rows(self) -> Iterator[Row]:
         """Generate all rows of the account, device after device."""
-        for device_id in self.device_ids[: self.devices]:
+        for device_id in self.device_ids:
             yield from self.device_rows(device_id)
 
     def device_rows(self, device_id: str) -> Iterator[Row]:
         """Generate the rows of one device in the order of their timestamps."""
-        rows = _distinct_rows if self.distinct else _flight_rows
-        return rows(device_id, self.rows)
+        return _flight_rows(device_id, self.rows)
 
 
 def _flight_rows(device_id: str, left: int) -> Iterator[Row]:
@@ -94,22 +89,3 @@ def _flight_rows(device_id: str, left: int) -> Iterator[Row]:
                 count = chance.randint(1, 4)
                 yield Row(name, count, device_id, frame, model, session, file, time)
         flight += timedelta(days=1)
-
-
-def _distinct_rows(device_id: str, rows: int) -> Iterator[Row]:
-    """Generate rows with timestamps of their own, and pages with several sessions."""
-    chance = random.Random(device_id)
-    moment = _FIRST_FLIGHT
-    for number in range(rows):
-        moment += timedelta(milliseconds=chance.randint(1, 2_000))
-        file = number // chance.randint(100, 120)
-        yield Row(
-            class_name=f"class-{chance.randint(1, 200)}",
-            count=chance.randint(1, 1_000_000) / 8,
-            device_id=device_id,
-            frame_number=number * 7,
-            model_id=f"model-{chance.randint(1, 20)}",
-            session_id=str(1_704_099_600_000 + file),
-            source_file_name=f"{device_id}-{file}.mp4",
-            timestamp=f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z",
-        )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from benchmarks.contenders import TEMPLATE
 from benchmarks.environments import OURS
 
 if TYPE_CHECKING:
@@ -14,41 +13,23 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Scenarios
 
-_LIMIT = "bare script"
 _PANELS = {
-    "No latency": ("cpu", (TEMPLATE, "dlt", _LIMIT, OURS)),
-    "100 ms per response, 16 concurrent requests if the program supports them": (
-        "network",
-        (TEMPLATE, "dlt, 16 workers", f"{_LIMIT}, 16 threads", OURS),
-    ),
-    "1,000 devices with 10 records each": (
-        "devices",
-        tuple(f"{name}, 1,000 devices" for name in (TEMPLATE, "dlt", _LIMIT, OURS)),
-    ),
-    "Whole pipelines into PostgreSQL, no latency": (
-        "pipeline",
-        ("dlt merge", "dlt merge, Arrow", _LIMIT, "meltano run", "meltano run, BATCH"),
-    ),
+    "No latency": "cpu",
+    "100 ms per response, 16 concurrent requests if the program supports them": "network",
+    "Whole pipelines into PostgreSQL, no latency": "pipeline",
 }
 
 
 def picture(scenarios: Scenarios) -> Figure:
     """Draw the rates of the most important scenarios."""
     panels: dict[str, dict[str, float]] = {}
-    for title, (name, labels) in _PANELS.items():
-        programs = scenarios.get(name, {}).get("programs", {})
-        measured = [label for label in labels if label in programs]
-        if measured:
-            panels[title] = {
-                label.removesuffix(", 1,000 devices"): programs[label]["rows_a_second"]
-                for label in measured
-            }
+    for title, name in _PANELS.items():
+        if programs := scenarios.get(name, {}).get("programs"):
+            panels[title] = {label: cost["rows_a_second"] for label, cost in programs.items()}
     sizes = [len(rates) for rates in panels.values()]
     figure = Figure(figsize=(8, 1 + sum(sizes) * 0.3 + len(sizes) * 0.4))
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.1)
     figure.suptitle("Records/s by program (longer is better)", fontweight="bold")
-    note = "Dashed: a script without settings, state and retries."
-    figure.supxlabel(note, fontsize="small", color="0.4")
     if panels:
         axes = figure.subplot_mosaic([[title] for title in panels], height_ratios=sizes)
         for title, rates in panels.items():
@@ -60,13 +41,10 @@ def _draw(axes: Axes, title: str, rates: dict[str, float]) -> None:
     axes.set_title(title, loc="left", fontsize="medium")
     for label, rate in rates.items():
         ours = label.startswith((OURS, "meltano run"))
-        limit = label.startswith(_LIMIT)
         bar = axes.barh(
             label,
             rate,
-            color="white" if limit else "#0b7a75" if ours else "0.7",
-            edgecolor="0.5" if limit else "none",
-            linestyle="--",
+            color="#0b7a75" if ours else "0.7",
         )
         weight = "bold" if ours else "normal"
         axes.bar_label(bar, fmt="{:,.0f}", padding=4, fontweight=weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,7 +10,6 @@ import yaml
 from benchmarks.contenders import CONTENDERS, KEY, Contender, Task
 from benchmarks.data import Row
 from benchmarks.environments import OURS, ROOT, executable
-from benchmarks.measure import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,23 +25,13 @@ _SHIPPED = _PLUGINS[_TARGET]
 _SCHEMA = _SHIPPED["default_target_schema"]
 _BATCH = _PLUGINS[f"{OURS}-in-batches"]["batch_config"]
 
-_BEFORE = {"default_target_schema": _SCHEMA, "use_copy": True}
-"""The settings of the target before they were optimized."""
-
-_TRIGGER = f"""
-CREATE TRIGGER skip_unchanged_rows BEFORE UPDATE ON {_SCHEMA}.analytics
-FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()
-"""
-
 
 def _target(task: Task, settings: Mapping[str, Any]) -> dict[str, Any]:
     url = task.database.replace("postgresql:", "postgresql+psycopg:")
     return {"sqlalchemy_url": f"{url}?options=-c%20timezone%3DUTC", **settings}
 
 
-def _meltano(
-    *, batch: bool = False, target: Mapping[str, Any] = _SHIPPED, trigger: bool = False
-) -> Contender:
+def _meltano(*, batch: bool = False) -> Contender:
     def command(task: Task) -> list[str]:
         tap = {"api_key": KEY, "api_url": task.url, **task.settings}
         if batch:
@@ -62,7 +50,7 @@ def _meltano(
             "name": _TARGET,
             "namespace": "target_postgres",
             "executable": executable(_TARGET, _TARGET),
-            "config": _target(task, target),
+            "config": _target(task, _SHIPPED),
         }
         project = {
             "send_anonymous_usage_stats": False,
@@ -72,25 +60,12 @@ def _meltano(
             "plugins": {"extractors": [extractor], "loaders": [loader]},
         }
         task.write("meltano.yml", project)  # JSON is YAML, too
-        arguments = [executable("meltano", "meltano"), "run", OURS, _TARGET]
-        if trigger:
-            # A sync of the time before the first row creates the table.
-            run(arguments, task.work, {"TAP_UNLEASH_END_DATE": "2023-01-01"})
-            with psycopg.connect(task.database) as connection:
-                connection.execute(_TRIGGER.encode())
-        return arguments
+        return [executable("meltano", "meltano"), "run", OURS, _TARGET]
 
     return Contender(("meltano", OURS, _TARGET), command, _loaded_rows)
 
 
-def _piped(task: Task) -> list[str]:
-    config = task.write("target.json", _target(task, _SHIPPED))
-    tap = shlex.join(CONTENDERS[OURS].command(task))
-    target = shlex.join([executable(_TARGET, _TARGET), "--config", config])
-    return ["/bin/bash", "-o", "pipefail", "-c", f"{tap} | {target}"]
-
-
-def _dlt(*options: str, **variables: str) -> Contender:
+def _dlt(*options: str) -> Contender:
     dlt = CONTENDERS["dlt"]
     return Contender(
         dlt.environments,
@@ -101,15 +76,8 @@ def _dlt(*options: str, **variables: str) -> Contender:
             # These affect Arrow tables only.
             "NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_ID": "true",
             "NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID": "true",
-            **variables,
         },
     )
-
-
-def _bare(task: Task) -> list[str]:
-    threads = str(task.settings["concurrency"])
-    options = ("--threads", threads, "--database", task.database)
-    return [*CONTENDERS["bare script"].command(task), *options]
 
 
 def _loaded_rows(task: Task) -> Iterator[Row]:
@@ -133,18 +101,7 @@ def drop(database: str) -> int:
 
 PIPELINES = {
     "meltano run": _meltano(),
-    "meltano run, before": _meltano(target=_BEFORE),
     "meltano run, BATCH": _meltano(batch=True),
-    "meltano run, BATCH, trigger": _meltano(batch=True, trigger=True),
-    "piped without Meltano": Contender((OURS, _TARGET), _piped, _loaded_rows),
     "dlt merge": _dlt(),
-    "dlt merge, parallelized": _dlt("--parallel"),
-    "dlt merge, csv, 2 workers": _dlt(
-        "--format=csv",
-        NORMALIZE__WORKERS="2",
-        NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS="20000",
-    ),
     "dlt merge, Arrow": _dlt("--format=parquet"),
-    "dlt merge, Arrow, parallelized": _dlt("--format=parquet", "--parallel"),
-    "bare script": Contender(("bare",), _bare, _loaded_rows),
 }

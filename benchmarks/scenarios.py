@@ -10,9 +10,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.contenders import CONTENDERS, TEMPLATE, VERSIONS, Contender, Task, lines
+from benchmarks.contenders import CONTENDERS, Contender, Task, lines
 from benchmarks.data import Shape
-from benchmarks.environments import OURS, build
+from benchmarks.environments import build
 from benchmarks.measure import Cost, MeasurementError, digest, run
 from benchmarks.pipeline import PIPELINES, drop
 from benchmarks.server import requested, serve
@@ -41,9 +41,6 @@ class Entry:
     program: str
     shape: Shape
     settings: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""  # if it is not the program
-    deselected: str = ""
-    state: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,17 +51,12 @@ class Scenario:
     entries: Sequence[Entry]
     programs: Mapping[str, Contender] = field(default_factory=lambda: CONTENDERS)
     latency: float = 0
-    repetitions: int = 1
 
 
 def measure(name: str, plan: Plan) -> dict[str, Any]:
     """Run the programs of a scenario in turn, so that disturbances affect all of them."""
     scenario = SCENARIOS[name]
-    entries = {
-        entry.label or entry.program: entry
-        for entry in scenario.entries
-        if entry.program in plan.programs
-    }
+    entries = {entry.program: entry for entry in scenario.entries if entry.program in plan.programs}
     for entry in entries.values():
         for environment in scenario.programs[entry.program].environments:
             build(environment)
@@ -79,7 +71,7 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
             scaled = shape.scaled(plan.scale)
             urls[shape] = stack.enter_context(serve(scaled, scenario.latency))
             expected[shape] = digest(scaled.all_rows())
-        for turn in range(plan.runs * scenario.repetitions):
+        for turn in range(plan.runs):
             for label, entry in entries.items():
                 costs = runs[label]
                 if turn and costs[0].wall > _PATIENCE:
@@ -89,8 +81,6 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
                         url=urls[entry.shape],
                         work=Path(folder),
                         settings=entry.settings,
-                        deselected=entry.deselected,
-                        state=entry.state,
                         database=database,
                     )
                     cost, rows, facts = _run(scenario.programs[entry.program], task)
@@ -127,103 +117,20 @@ def _each(shape: Shape, *programs: str, **settings: object) -> list[Entry]:
     return [Entry(program, shape, settings) for program in programs]
 
 
-def _devices(devices: int, *programs: str) -> list[Entry]:
-    shape = Shape(devices, rows=10)
-    return [Entry(program, shape, label=f"{program}, {devices:,} devices") for program in programs]
-
-
-def _resume(partitions: int, label: str) -> Entry:
-    shape = Shape(1, 500_000, quiet=4_999)
-    bookmarks = [
-        {
-            "context": {"device_id": device_id},
-            "replication_key": "timestamp",
-            "replication_key_value": "2023-12-31T00:00:00.000Z",
-        }
-        for device_id in shape.device_ids[:partitions]
-    ]
-    state = {"bookmarks": {"analytics": {"partitions": bookmarks}}}
-    settings = {"device_ids": shape.device_ids[:1]}
-    return Entry(OURS, shape, settings, label, state=state)
-
-
 # A last page that is full by chance costs requests, so no device has whole pages.
-_CPU = (OURS, TEMPLATE, "dlt", "dlt, 16 workers")
-_SCRIPTS = ("bare script", "bare script, ids", "bare script, 8 threads")
-_LOCAL = [name for name in PIPELINES if "parallelized" not in name]
-_REMOTE = (
-    *("meltano run", "meltano run, BATCH", "dlt merge", "dlt merge, parallelized"),
-    *("dlt merge, Arrow, parallelized", "bare script"),
-)
-
 SCENARIOS = {
     "cpu": Scenario(
         "CPU-bound: no latency, 10 devices of 50,000 rows",
-        _each(Shape(10, 49_963), *_CPU, *_SCRIPTS),
-    ),
-    "distinct": Scenario(
-        "CPU-bound, distinct values: no latency, 10 devices of 50,000 rows",
-        _each(Shape(10, 49_963, distinct=True), OURS, TEMPLATE, "dlt"),
+        _each(Shape(10, 49_963), *CONTENDERS),
     ),
     "network": Scenario(
         "Network-bound: 100 ms per response, 20 devices of 10 pages of 1,000 rows",
-        _each(
-            Shape(20, 9_963),
-            *_CPU,
-            "bare script, 16 threads",
-            concurrency=CONCURRENCY,
-        ),
+        _each(Shape(20, 9_963), *CONTENDERS, concurrency=CONCURRENCY),
         latency=LATENCY,
-    ),
-    "concurrency": Scenario(
-        "Network-bound, by number of concurrent requests",
-        [
-            Entry(OURS, Shape(20, 9_963), {"concurrency": count}, f"{count} in flight")
-            for count in (1, 2, 4, 8, 16)
-        ],
-        latency=LATENCY,
-    ),
-    "deep": Scenario(
-        "Network-bound, 10 devices of 100 pages of 1,000 rows",
-        _each(Shape(10, 99_963), OURS, concurrency=CONCURRENCY),
-        latency=LATENCY,
-    ),
-    "devices": Scenario(
-        "Many devices of 10 rows, no latency",
-        [
-            *_devices(1_000, *_CPU, "bare script"),
-            *_devices(5_000, OURS, TEMPLATE),
-            *_devices(10_000, OURS),
-        ],
-    ),
-    "resume": Scenario(
-        "Resume of one device with 500,000 rows, by partitions in the state",
-        [_resume(1, "1 partition"), _resume(5_000, "5,000 partitions")],
-    ),
-    "selection": Scenario(
-        "CPU-bound, with one field deselected",
-        [
-            Entry(OURS, Shape(10, 49_963), label="all fields"),
-            Entry(
-                OURS,
-                Shape(10, 49_963),
-                label="without extra_fields",
-                deselected="extra_fields",
-            ),
-        ],
-    ),
-    "startup": Scenario(
-        "Start-up: `--version`", _each(Shape(0, 0), *VERSIONS), VERSIONS, repetitions=4
     ),
     "pipeline": Scenario(
         "Pipelines into PostgreSQL: no latency, 10 devices of 20,000 rows",
-        _each(Shape(10, 20_000), *_LOCAL, concurrency=4),
+        _each(Shape(10, 20_000), *PIPELINES, concurrency=4),
         PIPELINES,
-    ),
-    "pipeline-network": Scenario(
-        "Pipelines into PostgreSQL: 100 ms per response, 16 concurrent",
-        _each(Shape(10, 20_000), *_REMOTE, concurrency=CONCURRENCY),
-        PIPELINES,
-        latency=LATENCY,
     ),
 }

@@ -18,12 +18,10 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import psycopg
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.json import JSON
-from rich.table import Table
 
-from demo.picture import TERMINAL, chart, save
+from demo.picture import chart, compact, save
 from demo.pipeline import (
     COLUMNS,
     ROOT,
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-PICTURE = ROOT / "output" / "detections.svg"
+PICTURE = ROOT / "output" / "most-in-one-frame.svg"
 DEVICES = 4
 START, END = (datetime(2020, 8, day, tzinfo=timezone.utc) for day in (15, 17))
 ROWS = 4_000
@@ -89,8 +87,10 @@ def main() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.SIG_IGN)
             show(api, Pipeline(folder, api.url, database))
+            say("Next: your own data, with a token, as README.md shows.")
             if arguments.save:
-                console.save_svg(str(arguments.save), title="make demo", code_format=TERMINAL)
+                svg = compact(console.export_svg(title="make demo"))
+                arguments.save.write_text(svg, encoding="utf-8")
             if arguments.keep:
                 _show_commands(files, database)
                 removal.pop_all()
@@ -117,8 +117,7 @@ def show(api: MockAPI, pipeline: Pipeline) -> None:
     say(f"\nThe account has {DEVICES} devices, one without data, and {total:,} records.\n")
     _load(api, pipeline)
     _show_samples(pipeline)
-    _show_counts(pipeline)
-    before = _show_bookmarks(api, pipeline)
+    before = _bookmarks(api, pipeline)
 
     asked = len(api.requests)
     _grow(api, count=NEW_ROWS)
@@ -148,12 +147,14 @@ def show(api: MockAPI, pipeline: Pipeline) -> None:
         f"the {grown} new ones and {expected - grown} in the lookback window of "
         f"{LOOKBACK.seconds // 60} minutes.\n"
     )
-    _show_bookmarks(api, pipeline)
-    PICTURE.parent.mkdir(exist_ok=True)
+    bookmarks = _bookmarks(api, pipeline)
+    say("Bookmarks (meltano state get):")
+    for device in api.account.devices:
+        say(f"{device}  {bookmarks.get(device, 'none (no records)')}")
     with psycopg.connect(pipeline.database) as connection:
         save(chart(connection), PICTURE)
-    say(f"Chart of detections per class and hour: {PICTURE.relative_to(ROOT)}\n")
-    say("[bold green]After both runs, the table held exactly the account's records.")
+    say("\n[bold green]After both runs, the table held exactly the account's records.")
+    say(f"Most objects in one frame, per class and hour: {PICTURE.relative_to(ROOT)}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -161,7 +162,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--keep", action="store_true", help="leave the database running at the end")
     add("--stop", metavar="FOLDER", type=Path, help="stop and remove such a database")
-    add("--save", metavar="FILE", help="write the output to this SVG file, too")
+    add("--save", metavar="FILE", type=Path, help="write the output to this SVG file, too")
     arguments = parser.parse_args()
     # The folder is removed, whatever it holds.
     if arguments.stop and not (arguments.stop / "data" / "PG_VERSION").exists():
@@ -197,31 +198,12 @@ def _show_samples(pipeline: Pipeline) -> None:
     )
 
 
-def _show_counts(pipeline: Pipeline) -> None:
-    counts = pipeline.query(
-        "SELECT device_id, class_name, count(*) AS rows "  # noqa: S608
-        f"FROM {TABLE} GROUP BY 1, 2"
-    )
-    devices = sorted({row["device_id"] for row in counts})
-    cells = {(row["class_name"], row["device_id"]): row["rows"] for row in counts}
-    table = _table("Records per class and device", "class")
-    for device in devices:
-        table.add_column(device, justify="right", overflow="fold")
-    for name in sorted({row["class_name"] for row in counts}):
-        table.add_row(name, *(f"{cells.get((name, device), 0):,}" for device in devices))
-    say(table, "")
-
-
-def _show_bookmarks(api: MockAPI, pipeline: Pipeline) -> dict[str, str]:
+def _bookmarks(api: MockAPI, pipeline: Pipeline) -> dict[str, str]:
     bookmarks = pipeline.bookmarks()
-    table = _table("Bookmarks (meltano state get)", "device", "bookmark")
     latest: dict[str, str] = {}
     for row in api.truth():
         device, timestamp = row["device_id"], row["timestamp"]
         latest[device] = max(latest.get(device, timestamp), timestamp, key=instant)
-    for device in api.account.devices:
-        table.add_row(device, bookmarks.get(device, "none (no records)"))
-    say(table, "")
     if bookmarks != latest:
         msg = f"The bookmarks are not those of the latest records: {latest}"
         raise DemoError(msg)
@@ -234,20 +216,6 @@ def _grow(api: MockAPI, **growth: int) -> None:
     request = Request(url, json.dumps(growth).encode(), headers)  # noqa: S310
     with urlopen(request):  # noqa: S310
         pass
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _show_commands(files: Path, database: str) -> None:
