@@ -1,7 +1,6 @@
 """Write the settings and the tables of fields into the pages that have them.
 
-A table follows a comment with its name, and ends at the next empty line. The settings are
-between two comments.
+A table follows a comment with its name, and ends at the next empty line.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tap_unleash.config import PREFIX
 from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
@@ -73,29 +71,6 @@ def settings() -> Iterator[tuple[bool, str, dict[str, Any], bool]]:
         yield builtin, name, setting, name in schema["required"]
 
 
-def sections() -> str:
-    """Describe each setting of the tap under a heading of its own.
-
-    Returns:
-        The sections.
-    """
-    lines = []
-    for builtin, name, setting, required in settings():
-        if builtin:
-            continue
-        need = "Required" if required else "Default: not set"
-        if "default" in setting:
-            need = "Default: `{}`".format(json.dumps(setting["default"]).strip('"'))
-        lines += [
-            f"### `{name}`\n",
-            f"{setting['description']}\n",
-            f"- Type: {kind(setting).removesuffix(' or null')}{limits(setting)}",
-            f"- {need}",
-            f"- Environment variable: `{PREFIX}{name.upper()}`\n",
-        ]
-    return "\n".join(lines) + "\n"
-
-
 def limits(schema: dict[str, Any]) -> str:
     """Say between which numbers a value lies.
 
@@ -117,12 +92,19 @@ def tables() -> Iterator[tuple[str, str]]:
     Yields:
         The name of a table, and the table.
     """
-    rows = [
-        [f"`{name}`", kind(schema).removesuffix(" or null"), schema["description"]]
-        for builtin, name, schema, _ in settings()
-        if builtin
-    ]
-    yield "sdk-settings", table(["setting", "type", "meaning"], rows)
+    rows: dict[bool, list[list[str]]] = {False: [], True: []}
+    for builtin, name, schema, required in settings():
+        row = [f"`{name}`"]
+        if builtin:
+            row.append(schema["description"].partition(". ")[0].removesuffix(".") + ".")
+        else:
+            row.append(kind(schema).removesuffix(" or null") + limits(schema))
+            default = json.dumps(schema.get("default", "")).strip('"')
+            row.append("required" if required else default and f"`{default}`")
+            row.append(schema["description"])
+        rows[builtin].append(row)
+    yield "settings", table(["setting", "type", "default", "meaning"], rows[False])
+    yield "sdk-settings", table(["setting", "meaning"], rows[True])
     for name, stream in tap().streams.items():
         fields = [
             [f"`{field}`", kind(of_field), of_field["description"]]
@@ -137,12 +119,10 @@ def main(root: Path = ROOT) -> None:
     Args:
         root: The folder of the folder `docs`.
     """
-    made, described = dict(tables()), sections()
+    made = dict(tables())
     place = re.compile(r"(<!-- table: (.+) -->\n\n)(?:\|.*\n)*")
-    between = re.compile(r"(<!-- settings -->\n\n?).*?(<!-- end -->)", re.DOTALL)
     for page in root.glob("docs/reference/*.md"):
-        text = place.sub(lambda m: m[1] + made[m[2]], page.read_text())
-        page.write_text(between.sub(lambda m: m[1] + described + m[2], text))
+        page.write_text(place.sub(lambda m: m[1] + made[m[2]], page.read_text()))
 
 
 if __name__ == "__main__":

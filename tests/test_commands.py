@@ -40,12 +40,15 @@ TEXTS = {
 }
 PROGRAMS = Path(sys.executable).parent
 TOKEN = "ul_pat_mock"  # noqa: S105
+COMMAND = "meltano run tap-unleash target-postgres"
 RUN_ELSEWHERE = {
     "airflow": "test-scheduler runs the DAG, with Airflow",
     "docker": "needs a daemon; hadolint checks the files",
+    "systemctl": "needs a running systemd; systemd-analyze checks the units",
     "kubectl": "needs a cluster; test-scheduler checks the manifest and runs its command",
     "make": "make runs the demo and these tests",
     ".venv/bin/python -m": "does not end; test_docs starts each of them",
+    "uv run": "does not end; test_mock_api_starts_as_on_the_page starts it",
     "meltano run tap-unleash target-snowflake": "test-warehouses has an emulator",
     "meltano run tap-unleash target-bigquery": "test-warehouses has an emulator",
 }
@@ -75,6 +78,9 @@ class Servers:
         script = "\n".join(pasted).replace("ul_pat_…", TOKEN)
         address = self.database.removeprefix("postgresql://")
         script = script.replace("user:password@host:5432/db", address)
+        script = script.replace("unset TAP_UNLEASH_API_URL\n", "")
+        script = script.replace("http://127.0.0.1:8000/v1", self.api.url)
+        script = script.replace("API_KEY=mock", f"API_KEY={TOKEN}")
         path = [self.programs / "bin", PROGRAMS, postgresql(), os.environ["PATH"]]
         foreign = ("MELTANO_", "PG", "PYTHON", "TAP_", "TARGET_", "VIRTUAL_ENV")
         done = subprocess.run(
@@ -130,28 +136,83 @@ def records(file: Path) -> int:
     return file.read_text().count('"stream":"analytics","record"')
 
 
-def test_readme_loads_postgresql_from_nothing(servers: Servers, folder: Path) -> None:
-    printed = servers.paste(folder, *blocks("README.md"))
-    assert '"record": {' in printed
-    servers.assert_loaded()
+def test_readme_extracts_a_sample(servers: Servers, folder: Path) -> None:
+    (script,) = blocks("README.md")
+    assert '"record_id":"' in servers.paste(folder, script)
 
 
-def test_guides_work_in_the_project_of_the_quickstart(servers: Servers, folder: Path) -> None:
-    page = "docs/quickstart.md"
+def test_mock_api_starts_as_on_the_page(folder: Path) -> None:
+    page = TEXTS["docs/get-started.md"]
+    (command,) = re.findall(r"^uv run (?:.*\\\n)*.*$", page, re.MULTILINE)
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command.replace('8000', '0')}"],  # noqa: S607
+        cwd=folder,
+        env=os.environ | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.terminate()
+
+
+def test_pages_work_in_the_project_of_get_started(servers: Servers, folder: Path) -> None:
+    page = "docs/get-started.md"
     printed = servers.paste(folder, *blocks(page))
+    assert json.loads(blocks(page, "json")[0]) in samples(printed)
     (result,) = blocks(page, "text")
     assert result in re.sub(r" +$", "", printed, flags=re.MULTILINE)
-    project, secrets = folder / "unleash-live", blocks(page)[2]
-    secrets = "".join(re.findall(r"^export .*\n", secrets, re.MULTILINE))
+    project = folder / "unleash-live"
+    secrets = "".join(
+        line + "\n"
+        for line in TEXTS[page].splitlines()
+        if re.match("export .*(?:ul_pat|TARGET)", line)
+    )
     guides = ("incremental.md", "selection.md")
     for guide in (*(f"docs/guides/{name}" for name in guides), "docs/reference/errors.md"):
         printed = servers.paste(project, secrets, *blocks(guide))
     assert printed == ""  # no error is found in the log
-    total, new = (records(project / f"{n}.jsonl") for n in ("detections", "new"))
-    assert 0 < new < total == len(servers.api.truth())
     assert (project / "selected.jsonl").exists()
     assert '"!api_version.*"' in (project / "meltano.yml").read_text().replace("'", '"')
+    # The second sync of the pipe resumes from the state of the first.
+    *_, sync = blocks("docs/guides/incremental.md")
+    servers.paste(project, secrets, sync)
+    state = json.loads((project / "state.json").read_text())
+    assert len(state["bookmarks"]["analytics"]["partitions"]) > 1
     servers.assert_loaded()
+
+    (first_load,) = blocks("docs/destinations/postgres.md")
+    servers.paste(project, secrets, first_load, COMMAND)
+    servers.assert_loaded()
+
+
+def samples(printed: str) -> list[dict[str, str]]:
+    """The record of the message that is printed over several lines."""
+    messages = re.findall(r"^\{\n.*?^\}$", printed, re.DOTALL | re.MULTILINE)
+    return [json.loads(message)["record"] for message in messages]
+
+
+def test_schedules_run_the_command_of_get_started(tmp_path: Path) -> None:
+    page = "docs/guides/production.md"
+    (cron,) = blocks(page, "text")
+    units = dict(text.removeprefix("# ").split("\n", 1) for text in blocks(page, "ini"))
+    assert COMMAND in TEXTS["docs/get-started.md"]
+    assert COMMAND in cron
+    assert f"ExecStart=/usr/local/bin/{COMMAND}\n" in units["unleash.service"]
+    for name, text in units.items():
+        # The program is installed elsewhere here.
+        (tmp_path / name).write_text(text.replace("/usr/local/bin/meltano", "/bin/true"))
+    if verify := shutil.which("systemd-analyze"):
+        subprocess.run([verify, "verify", *map(str, tmp_path.iterdir())], check=True)
+
+
+def test_tap_reads_the_config_file_of_the_page(servers: Servers, tmp_path: Path) -> None:
+    (config,) = blocks("docs/reference/settings.md", "json")
+    (tmp_path / "config.json").write_text(config.replace("ul_pat_…", TOKEN))
+    servers.paste(tmp_path, "tap-unleash --config config.json --config=ENV > detections.jsonl")
+    (device,) = json.loads(config)["device_ids"]
+    count = sum(row["device_id"] == device for row in servers.api.truth())
+    assert 0 < records(tmp_path / "detections.jsonl") == count
 
 
 def test_the_reason_of_a_failed_run_is_found(servers: Servers, folder: Path) -> None:
@@ -167,28 +228,19 @@ def test_the_reason_of_a_failed_run_is_found(servers: Servers, folder: Path) -> 
     assert "Need either the sqlalchemy_url to be set or" in printed
 
 
-@pytest.mark.parametrize("page", ["postgres", "jsonl"])
-def test_project_of_a_destination(servers: Servers, folder: Path, page: str) -> None:
+def test_project_of_a_destination(servers: Servers, folder: Path) -> None:
     project = folder / "unleash-live"
     project.mkdir()
-    page = f"docs/destinations/{page}.md"
-    script, *first_load = blocks(page)
-    if first_load:
-        names = "meltano run tap-unleash target-postgres\n"
-        servers.paste(project, script.replace(names, first_load[0]), names)
-        servers.assert_loaded()
-    else:
-        # The target needs older versions than those of the tap.
-        servers.paste(project, "unset UV_CONSTRAINT\n", script)
-        (file,) = (project / "output").glob("analytics-*.jsonl")
-        assert len(file.read_text().splitlines()) == len(servers.api.truth())
+    (script,) = blocks("docs/destinations/jsonl.md")
+    # The target needs older versions than those of the tap.
+    servers.paste(project, "unset UV_CONSTRAINT\n", script)
+    (file,) = (project / "output").glob("analytics-*.jsonl")
+    assert len(file.read_text().splitlines()) == len(servers.api.truth())
 
 
 def test_tap_reads_the_mock_api_of_the_page(servers: Servers, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    (script,) = blocks("docs/guides/fault-injection.md")
-    script = script.replace("http://127.0.0.1:8000/v1", servers.api.url)
-    servers.paste(tmp_path, script.replace("API_KEY=mock", f"API_KEY={TOKEN}"))
+    servers.paste(tmp_path, *blocks("docs/guides/fault-injection.md"))
     assert records(tmp_path / "detections.jsonl") == len(servers.api.truth())
 
 
@@ -203,8 +255,7 @@ def test_the_tap_is_installed_from_one_place() -> None:
 
 def test_samples_are_records_of_the_tap() -> None:
     """Of the row in the vendor's documentation."""
-    (sample,) = map(json.loads, blocks("README.md", "json"))
-    assert sample in map(json.loads, blocks("docs/reference/streams.md", "json"))
+    (sample,) = map(json.loads, blocks("docs/reference/streams.md", "json"))
     row = {name: value for name, value in sample.items() if name != "record_id"}
     with MockAPI(Account({row["device_id"]: [Row(row)]})) as api:
         variables = {"TAP_UNLEASH_API_URL": api.url, "TAP_UNLEASH_API_KEY": "mock"}

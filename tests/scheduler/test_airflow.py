@@ -61,3 +61,7 @@ def test_shards_and_years_equal_the_truth(tmp_path: Path) -> None:
         api.account.grow(100)
         trigger("unleash", {})
         assert compare(api.truth(), pipeline.rows()) == (0, 0)
+
+        api.account.grow(100)
+        trigger("unleash_single", {})
+        assert compare(api.truth(), pipeline.rows()) == (0, 0)
