@@ -37,18 +37,6 @@ if TYPE_CHECKING:
     from tap_unleash.page import Page, Row
     from tap_unleash.rules import Requests, Steps
 
-TARGET_FILL = 3 / 4
-"""Share of a page, or of the largest window, that parts aim at: rows are spread unevenly."""
-
-MAX_REREADS = 2
-"""How often a window is read again because a row that is known to exist is missing."""
-
-MAX_STALE = 3
-"""Generations of parts that report as many pages as their parents before the device fails."""
-
-BEYOND = 1_000
-"""How many pages after the last one a page is surely none."""
-
 
 class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
     """Reads one window: a state machine without I/O.
@@ -113,7 +101,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                     raise self._split(reason) from None
             else:
                 found = known in {None, *self._instants.values()}
-                if found or attempt >= MAX_REREADS:
+                if found or attempt >= rules.MAX_REREADS:
                     self.missing = None if found else known
                     return sorted(self._without_margins(rows), key=itemgetter(TIMESTAMP))
                 reason = rules.CHANGING
@@ -189,7 +177,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             if not page.rows:
                 break
             if Counter(page.rows) == Counter(pages[-1].rows):
-                (beyond,) = yield from self._get([len(pages) + BEYOND])
+                (beyond,) = yield from self._get([len(pages) + rules.BEYOND])
                 if Counter(page.rows) == Counter(beyond.rows):
                     break  # the API repeats the last page
             pages.append(page)
@@ -326,11 +314,11 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         stale = 0
         if (broken or outside) and reported >= window.parent_pages > 0:
             stale = window.stale + 1
-        if stale >= MAX_STALE:
+        if stale >= rules.MAX_STALE:
             return self._error(rules.NO_TOTAL if broken else rules.NO_BOUNDS)
         most = rules.most_pages(pages[0])
         count = len(pages) if broken or claimed <= most else claimed / most
-        parts = window.split(ceil(count / TARGET_FILL), instants)
+        parts = window.split(ceil(count / rules.TARGET_FILL), instants)
         parts = [replace(part, parent_pages=reported, stale=stale) for part in parts]
         return WindowInDoubt(parts)
 

@@ -33,6 +33,18 @@ MIN_DISTINCT = 12
 MIN_LAST = 5
 """Pages of one length that are the last one, until all of that length are taken for it."""
 
+TARGET_FILL = 3 / 4
+"""Share of a page, or of the largest window, that parts aim at: rows are spread unevenly."""
+
+MAX_REREADS = 2
+"""How often a window is read again because a row that is known to exist is missing."""
+
+MAX_STALE = 3
+"""Generations of parts that report as many pages as their parents before the device fails."""
+
+BEYOND = 1_000
+"""How many pages after the last one a page is surely none."""
+
 T = TypeVar("T")
 
 if TYPE_CHECKING:
