@@ -1,4 +1,4 @@
-"""What the SDK accepts without a word: wrong names in variables, maps, catalogs and states."""
+"""Checks for errors that the SDK ignores: names in variables, maps, catalogs and states."""
 
 from __future__ import annotations
 
@@ -163,13 +163,14 @@ def parse_state(state: Any, streams: Collection[str]) -> dict[str, Any]:  # noqa
             state = state.get(wrapper, state)
     try:
         marks = msgspec.convert(state or {"bookmarks": {}}, _State).bookmarks
-        if marks and marks.keys().isdisjoint(streams):
-            raise KeyError(*marks)  # noqa: TRY301
         msgspec.convert(marks.get("analytics") or {"partitions": []}, _Bookmark)
-    except (KeyError, msgspec.ValidationError):
+        valid = not marks or not marks.keys().isdisjoint(streams)
+    except msgspec.ValidationError:
+        valid = False
+    if not valid:
         msg = (
             'This is not a state of this tap: it must look like {"bookmarks": {"analytics": '
             '{"partitions": […]}}}. Correct it, or leave it out to extract all history.'
         )
-        raise FatalError(msg) from None
+        raise FatalError(msg)
     return dict(state)

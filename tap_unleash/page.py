@@ -117,11 +117,14 @@ _envelope = msgspec.json.Decoder(_Envelope, strict=False)  # a total may be text
 @cache
 def _documented(keys: tuple[str, ...] | None) -> msgspec.json.Decoder[list[Any]]:
     """Decode rows of exactly the documented columns and types: arrays, or objects without keys."""
+    types = [(name, _TYPES[name]) for name in keys or COLUMNS]
     row: Any = msgspec.defstruct(
         "Row",
-        [(name, _TYPES[name]) for name in keys or COLUMNS],
+        # An object may omit what is null.
+        [(name, kind) if keys or kind is str else (name, kind, None) for name, kind in types],
         array_like=bool(keys),
         forbid_unknown_fields=True,
+        kw_only=True,
     )
     return msgspec.json.Decoder(list[row])
 
@@ -225,7 +228,7 @@ def _named(keys: tuple[str, ...] | None, data: Any) -> Iterable[dict[str, Any]]:
 def _row(
     sent: dict[str, Any], device_id: str, on_unknown_field: Callable[[str], object]
 ) -> tuple[Any, ...]:
-    """Type the values of a row; what does not fit is an extra field."""
+    """Type the values of a row; those that do not fit are extra fields."""
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     extra = {}
     for name, value in sent.items():

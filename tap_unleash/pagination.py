@@ -192,10 +192,10 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         """Read ambiguous instants alone, and look at the first and the last page again."""
         settled: dict[int, list[Row]] = {}
         ambiguous = rules.on_two_pages(pages)
+        first = pages[0].at(pages[0].rows[0])
         while True:
             if len(ambiguous) >= len(pages):  # sorted pages have one at each seam at most
                 raise rules.Doubt
-            first = pages[0].at(pages[0].rows[0])
             # The first instant comes last: no rows before it move the seams of its pages.
             new = sorted(ambiguous - settled.keys(), key=lambda at: at == first)
             look = self._longer()
