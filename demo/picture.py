@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 QUERY = """
-SELECT class_name, date_trunc('hour', "timestamp"), max("count")::float8
-FROM unleash.analytics
-WHERE class_name NOT IN (
-    'total_count', 'num_individuals', 'number_of_groups',
-    'number_of_persons_in_group', 'this_frame_persons_count', 'group_pixel_size'
-)
+SELECT class_name, date_trunc('hour', "timestamp"), max(objects)::float8
+FROM (
+    SELECT class_name, "timestamp", sum("count") AS objects
+    FROM unleash.analytics
+    WHERE class_name NOT IN (
+        'total_count', 'num_individuals', 'number_of_groups',
+        'number_of_persons_in_group', 'this_frame_persons_count', 'group_pixel_size'
+    )
+    GROUP BY device_id, source_file_name, frame_number, "timestamp", class_name
+) AS frames
 GROUP BY 1, 2
-ORDER BY max(max("count")) OVER (PARTITION BY class_name), 1
+ORDER BY max(max(objects)) OVER (PARTITION BY class_name), 1
 """
 """The classes that are not listed here are objects; these are metrics of a frame."""
 
