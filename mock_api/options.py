@@ -79,8 +79,11 @@ class Options:
         default=None, ge=0, description="requests per window; others get 429"
     )
     rate_window: float = Field(default=60, gt=0, description="seconds of the rate window")
-    max_range_seconds: float | None = Field(default=None, description="longer ranges get 413")
-    max_pages: int | None = Field(default=None, description="ranges of more pages get 413")
+    max_range_seconds: float | None = Field(default=None, description="seconds of a range")
+    max_pages: int | None = Field(default=None, description="pages of a range")
+    too_large: Literal["413", "400", "422", "504"] = Field(
+        default="413", description="response for a range beyond these limits"
+    )
     max_rows: int | None = Field(default=None, ge=1, description="rows served per range")
     max_rows_total: Literal["exact", "capped"] = Field(
         default="exact",

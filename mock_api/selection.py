@@ -55,7 +55,7 @@ def select(state: State, asked: Asked) -> Selection:
     pages = ceil(len(view) / options.page_size)
     seconds = (asked.until - asked.since) / 1000
     if seconds > (options.max_range_seconds or inf) or pages > (options.max_pages or inf):
-        raise HTTPException(413)
+        raise HTTPException(int(options.too_large))
     total = state.cached(
         ("total", asked.device, asked.since, asked.until),
         options.total_cache_seconds,

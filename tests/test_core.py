@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reliability.runs import CATALOG, command
+from reliability.runs import CATALOG, Run, run
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from mock_api import Account, Fault, MockAPI, Row
@@ -57,28 +57,30 @@ def tap(*args: str) -> str:
     return done.stdout
 
 
-def connection_test(**options: Any) -> tuple[subprocess.CompletedProcess[str], int]:
-    with (
-        MockAPI(Account.generate(devices=3, rows=2_000), **options) as api,
-        command(api, start_date="2020-07-01", end_date="2020-08-31") as (arguments, env),
-    ):
-        done = subprocess.run(
-            [*arguments, "--test"], env=env, capture_output=True, check=False, text=True
+def connection_test(**options: Any) -> tuple[Run, int]:
+    with MockAPI(Account.generate(devices=3, rows=2_000), **options) as api:
+        result = run(
+            api,
+            arguments=["--test"],
+            loglevel="INFO",
+            start_date="2020-07-01",
+            end_date="2020-08-31",
         )
-        return done, len(api.requests)
+        return result, len(api.requests)
 
 
-def test_the_connection_test_takes_one_record_per_stream() -> None:
-    done, requests = connection_test(max_range_seconds=86_400)
-    assert (done.returncode, done.stdout.count('"RECORD"')) == (0, 4)
+@pytest.mark.parametrize("too_large", ["400", "413", "422", "504"])
+def test_the_connection_test_takes_one_record_per_stream(too_large: str) -> None:
+    result, requests = connection_test(max_range_seconds=86_400, too_large=too_large)
+    assert (result.code, result.out.count(b'"RECORD"')) == (0, 4)
     assert requests <= 300
-    assert "ERROR" not in done.stderr
+    assert "ERROR" not in result.err
 
 
 def test_the_connection_test_fails_if_the_device_does() -> None:
-    done, _ = connection_test(faults=(Fault(kind="status_404", where="analytics"),))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("tap-unleash: Request rejected (HTTP 404")
+    result, _ = connection_test(faults=(Fault(kind="status_404", where="analytics"),))
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith("tap-unleash: Request rejected (HTTP 404")
 
 
 def test_version_and_about_need_no_key() -> None:

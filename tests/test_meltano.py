@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from importlib.resources import files
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,10 @@ def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
     settings = {"api_key": "ul_pat_mine", "start_date": "2024-01-31"}
     with MockAPI(Account.generate(rows=1), api_key="ul_pat_mine") as api:
         pipeline = Pipeline(tmp_path, api.url, "postgresql://mine", settings)
+        project = yaml.safe_load((tmp_path / "meltano.yml").read_text())
+        # Without quotes, which makes it a date of YAML.
+        project["plugins"]["extractors"][0]["config"] = {"end_date": date(2024, 1, 31)}
+        (tmp_path / "meltano.yml").write_text(yaml.safe_dump(project))
         prod = "--environment=prod"
         pipeline.meltano(prod, "invoke", "--no-install", "tap-unleash", "--test")
         assert {exchange.status for exchange in api.requests} == {200}
@@ -50,6 +55,7 @@ def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
         "api_key": "*****",
         "api_url": api.url,
         "start_date": "2024-01-31",
+        "end_date": "2024-01-31",
         "lookback_minutes": 60,
         "response_format": "size_optimized",
         "concurrency": 4,
