@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import nullcontext
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException
 from math import inf
@@ -18,7 +16,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from singer_sdk.exceptions import RetriableAPIError
 from typing_extensions import override
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import InvalidHeader, ReadTimeoutError
+from urllib3.util import Retry
 
 from tap_unleash.errors import FatalError, UnleashError
 
@@ -229,15 +228,9 @@ def retry_after(response: requests.Response) -> float:
     Raises:
         FatalError: If this is too long to wait.
     """
-    value = response.headers.get("Retry-After", "").strip()
     try:
-        if value.isdecimal():
-            seconds = float(value)
-        else:
-            until = parsedate_to_datetime(value)
-            until = until.replace(tzinfo=until.tzinfo or timezone.utc)
-            seconds = (until - datetime.now(timezone.utc)).total_seconds()
-    except (TypeError, ValueError, OverflowError):
+        seconds = Retry().parse_retry_after(response.headers["Retry-After"])
+    except (KeyError, InvalidHeader, ValueError, OverflowError):
         return 0
     if seconds > MAX_RETRY_AFTER:
         msg = (
@@ -245,7 +238,7 @@ def retry_after(response: requests.Response) -> float:
             "'Retry-After'). Retry then; the next sync resumes from the last checkpoint."
         )
         raise FatalError(msg)
-    return max(seconds, 0)
+    return seconds
 
 
 def _no_response(error: Exception, url: str, *, reached: bool) -> UnleashError:
