@@ -19,7 +19,7 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from typing_extensions import override
 
-from tap_unleash.page import COLUMNS, TIMESTAMP
+from tap_unleash.page import COLUMNS, EXTRA, TIMESTAMP
 from tap_unleash.record_ids import record_ids
 from tap_unleash.writer import BufferedWriter
 
@@ -72,11 +72,10 @@ def records(rows: Sequence[Row]) -> Iterator[AnalyticsRecord]:
         start, end = end, end + CHUNK
         while end < len(rows) and rows[end][TIMESTAMP] == rows[end - 1][TIMESTAMP]:
             end += 1  # rows that share a timestamp are numbered together
-        part = rows[start:end]
-        *columns, extras = zip(*part, strict=True)
-        values: dict[str, Iterable[Any]] = dict(zip(COLUMNS, columns, strict=True))
-        values["record_id"] = record_ids(part)
-        if any(extras):
+        columns = [*zip(*rows[start:end], strict=True)]
+        values: dict[str, Iterable[Any]] = dict(zip(COLUMNS, columns, strict=False))
+        values["record_id"] = record_ids(columns)
+        if any(extras := columns[EXTRA]):
             values["extra_fields"] = (msgspec.Raw(x) if x else msgspec.UNSET for x in extras)
         fields = (f for f in AnalyticsRecord.__struct_fields__ if f in values)
         yield from map(AnalyticsRecord, *map(values.__getitem__, fields))

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cache, partial
 from itertools import repeat
 from math import isfinite
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -156,18 +157,16 @@ def decode_page(
     place = f"page {number} of device {device_id!r}"
     try:
         answer = _open(body)
-        names = answer.keys or COLUMNS
-        rows = _documented_rows(answer)
-        if rows is None:
-            names = (*COLUMNS, "extra")
+        columns = _documented_columns(answer)
+        if columns is None:
             named = _named(answer.keys, _lenient(bytes(answer.data)))
             rows = [_row(sent, device_id, on_unknown_field) for sent in named]
             msgspec.json.encode(rows)  # a lone surrogate has no UTF-8
+            columns = dict(zip((*COLUMNS, "extra"), zip(*rows, strict=True), strict=False))
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise InvalidResponse(str(error)) from None
-    if not rows:
+    if not any(columns.values()):
         return Page(total=answer.total_num_pages)
-    columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True))
     columns["timestamp"], instants = _timestamps(columns["timestamp"], place)
     one: dict[Any, Any] = {}  # equal texts share one object
     for name in _TEXTS:
@@ -191,14 +190,15 @@ def _open(body: bytes) -> _Envelope:
     return answer
 
 
-def _documented_rows(answer: _Envelope) -> list[tuple[Any, ...]] | None:
-    """Decode the rows, in the order of their keys, if all of them are as documented."""
+def _documented_columns(answer: _Envelope) -> dict[str, Any] | None:
+    """Decode the values by column, if all rows are as documented."""
     if answer.keys and sorted(answer.keys) != sorted(COLUMNS):
         return None
     try:
-        return [*map(msgspec.structs.astuple, _documented(answer.keys).decode(answer.data))]
+        rows = _documented(answer.keys).decode(answer.data)
     except msgspec.ValidationError:
         return None
+    return {name: [*map(attrgetter(name), rows)] for name in COLUMNS}
 
 
 def _lenient(data: bytes) -> Any:  # noqa: ANN401
