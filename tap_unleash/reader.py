@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Semaphore
+from heapq import heappop, heappush
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from tap_unleash.errors import UnleashError, WindowInDoubt, WindowTooLong
@@ -45,6 +47,33 @@ class _Limit:
             self.longest, self._answered, self._trial = duration // 2, 0, False
 
 
+class _Slots:
+    """Lets requests through, at most so many at a time, those of earlier windows first.
+
+    Without an order, all windows would be complete, and take memory, at the same time.
+    """
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._waiting: list[tuple[int, int]] = []
+        self._changed = Condition()
+
+    @contextmanager
+    def take(self, place: tuple[int, int]) -> Iterator[None]:
+        with self._changed:
+            heappush(self._waiting, place)
+            self._changed.wait_for(lambda: self._free and self._waiting[0] == place)
+            heappop(self._waiting)
+            self._free -= 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()
+
+
 class Reader:
     """Reads the ranges of several devices.
 
@@ -74,7 +103,8 @@ class Reader:
         self._limit = _Limit()
         self._windows = ThreadPoolExecutor(self._ahead)
         self._requests = ThreadPoolExecutor(concurrency)
-        self._slots = Semaphore(concurrency)
+        self._slots = _Slots(concurrency)
+        self._order: dict[str, int] = {}
 
     def read(self, wanted: TimeWindow) -> Iterator[tuple[TimeWindow, TotalPagesPaginator]]:
         """Read the range of a device.
@@ -164,5 +194,6 @@ class Reader:
             raise
 
     def _send_one(self, request: PageRequest) -> Page:
-        with self._slots:
+        device_id, start = request.window.device_id, request.window.start
+        with self._slots.take((self._order.setdefault(device_id, len(self._order)), start)):
             return self._fetch(request)
