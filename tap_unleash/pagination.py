@@ -113,14 +113,19 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
     ) -> Steps[list[Page]]:
         """Request pages; if one is empty, again, as a backend may swallow an error."""
         found: dict[int, Page] = dict.fromkeys(numbers, EMPTY)
+        first, look_again = numbers == [1], look is not None
         look = self._look if look is None else look
-        for _ in range(2):
+        for again in (False, True):
             wanted = [number for number, page in found.items() if not page.rows]
             if wanted:
                 pages = yield tuple(PageRequest(window or self._window, n, look) for n in wanted)
                 found |= zip(wanted, pages, strict=True)
                 if window is None:
                     self._instants |= dict(chain(*(page.instants.items() for page in pages)))
+                if again and not look_again and any(page.rows for page in pages):
+                    if not first:  # pages of ranges of different length do not fit together
+                        raise rules.Doubt
+                    self._look = look
                 if not all(page.rows for page in pages):
                     look = self._longer()
         return [*found.values()]
@@ -203,7 +208,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             alone = (yield requests) if requests else ()
             for at, page in zip(new, alone, strict=True):
                 rows, number = page.within({at}), sum(len(p.within({at})) for p in pages)
-                if len(rows) != number:
+                if len(rows) != number or not self._sizes.is_last(page):
                     rows = yield from self._read_alone(at, number)
                 settled[at] = rows
                 self._instants |= {row[TIMESTAMP]: at for row in rows}
@@ -274,13 +279,15 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             Doubt: If there are other rows now.
         """
         look = self._longer()
-        # Page 1 comes last: if it shows that no row expired, the last page shows that none
-        # was inserted.
-        (last,) = yield from self._get([len(pages)], look=look)
-        (first,) = (yield from self._get([1], look=look)) if len(pages) > 1 else (last,)
+        # Pages with rows of adjacent windows alone would show no change of this one.
+        inside = [n for n, page in enumerate(pages, 1) if self._is_inside(page)] or [1]
+        # The first page comes last: if it shows that no row expired, the last page shows that
+        # none was inserted.
+        (last,) = yield from self._get(inside[-1:], look=look)
+        (first,) = (yield from self._get(inside[:1], look=look)) if inside[1:] else (last,)
         on_pages = Counter(chain.from_iterable(set(p.instants.values()) for p in pages))
         reordered: set[int] = set()
-        for before, after in ((pages[0], first), (pages[-1], last)):
+        for before, after in ((pages[inside[0] - 1], first), (pages[inside[-1] - 1], last)):
             was, now = Counter(before.rows), Counter(after.rows)
             lost, new = (self._count_instants(rows) for rows in (was - now, now - was))
             if lost != new or any(on_pages[at] == 1 for at in new):
@@ -296,6 +303,10 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
     def _is_margin(self, at: int) -> bool:
         start, end = self._window.start, self._window.end
         return at == start - 1 or end <= at <= end + self._longest
+
+    def _is_inside(self, page: Page) -> bool:
+        """Tell whether a page has rows that belong to the window."""
+        return not all(map(self._is_margin, page.instants.values()))
 
     def _without_margins(self, rows: list[Row]) -> list[Row]:
         """Drop rows of adjacent windows, unless the API does not keep to the bounds."""

@@ -30,7 +30,7 @@ MAX_MARGIN_PAGES = 20
 MIN_DISTINCT = 12
 """Distinct rows whose sequence is the same in two readings only if the order is stable."""
 
-MIN_LAST = 5
+MIN_LAST = 8
 """Pages of one length that are the last one, until all of that length are taken for it."""
 
 TARGET_FILL = 3 / 4
