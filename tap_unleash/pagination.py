@@ -284,6 +284,11 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         # The first page comes last: if it shows that no row expired, the last page shows that
         # none was inserted.
         (last,) = yield from self._get(inside[-1:], look=look)
+        if len(pages[-1].rows) == len(pages[0].rows):  # a new row may have no place on it
+            (after,) = yield (PageRequest(self._window, len(pages) + 1, look),)
+            self._instants |= after.instants
+            if self._is_inside(after) and Counter(after.rows) != Counter(last.rows):
+                raise rules.Doubt
         (first,) = (yield from self._get(inside[:1], look=look)) if inside[1:] else (last,)
         on_pages = Counter(chain.from_iterable(set(p.instants.values()) for p in pages))
         reordered: set[int] = set()
