@@ -269,10 +269,10 @@ def test_soak(part: int) -> None:
 
 
 def crowd(rows: Mapping[Key, int]) -> int:
-    """Return the most rows of three adjacent milliseconds."""
+    """Return the most rows of four adjacent milliseconds, as a request for one instant covers."""
     at: Counter[int] = Counter()
     for (micros, _), copies in rows.items():
-        for neighbor in (-1, 0, 1):
+        for neighbor in (-2, -1, 0, 1):
             at[micros // 1000 + neighbor] += copies
     return max(at.values(), default=0)
 
