@@ -27,6 +27,7 @@ select
   hour,
   cast(sum(records) as {{ dbt.type_bigint() }}) as records,
   count(case when objects > 0 then 1 end) as frames,
+  sum(objects) as detections,
   max(objects) as most_in_one_frame
 from local_frames
 group by device_id, class_name, hour
