@@ -3,17 +3,17 @@
   {{ adapter.dispatch('utc', 'unleash')(timestamp) }}
 {%- endmacro %}
 
+{# A cast of an instant would depend on the time zone of the connection. #}
 {% macro default__utc(timestamp) -%}
-  cast({{ timestamp }} as {{ dbt.type_timestamp() }})
+  (to_timestamp(extract(epoch from {{ timestamp }})) at time zone 'UTC')
 {%- endmacro %}
 
-{# A cast of an instant depends on the time zone of the connection; these do not. #}
-{% macro postgres__utc(timestamp) -%}
-  to_timestamp(extract(epoch from {{ timestamp }})) at time zone 'UTC'
+{% macro snowflake__utc(timestamp) -%}
+  cast({{ timestamp }} as timestamp_ntz)
 {%- endmacro %}
 
-{% macro duckdb__utc(timestamp) -%}
-  cast(cast({{ timestamp }} as text) as timestamp)
+{% macro bigquery__utc(timestamp) -%}
+  cast({{ timestamp }} as timestamp)
 {%- endmacro %}
 
 {# The start of the hour of a timestamp from `utc`, by the clocks of a time zone. #}

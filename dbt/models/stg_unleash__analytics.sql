@@ -1,4 +1,9 @@
-{% set text = dbt.type_string() %}
+{% set frame = [] %}
+{# The file is last, because only its name can contain the separator. #}
+{% for column in ['device_id', 'session_id', 'model_id', 'frame_number', 'timestamp', 'source_file_name'] %}
+  {% do frame.append("coalesce(cast(records." ~ column ~ " as " ~ dbt.type_string() ~ "), '')") %}
+  {% do frame.append("'|'") if not loop.last %}
+{% endfor %}
 
 with copies as (
   select
@@ -27,12 +32,6 @@ records as (
 
 select
   records.*,
-  {# The file is last, because only its name can contain the separator. #}
-  {%- set frame = [] %}
-  {%- for column in ['device_id', 'session_id', 'model_id', 'frame_number', 'timestamp', 'source_file_name'] %}
-    {%- do frame.append("coalesce(cast(records." ~ column ~ " as " ~ text ~ "), '')") %}
-    {%- do frame.append("'|'") %}
-  {%- endfor %}
   {{ dbt.hash(dbt.concat(frame)) }} as frame_id,
   metrics.class_name is not null as is_metric
 from records

@@ -14,6 +14,7 @@ import subprocess
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -304,15 +305,11 @@ def test_models_in_duckdb(tmp_path: Path) -> None:
     for file in files:
         file.write_text("\n".join(lines[file.stem]))
     database = tmp_path / "warehouse.duckdb"
-    run(python, "-c", IN_DUCKDB, database, *files)
-    profile = {"type": "duckdb", "path": str(database)}
-    build(tmp_path, [program("dbt", "dbt")], profile, TZ="Australia/Sydney")
-
-    def read(sql: str) -> Rows:
-        lines = run(python, "-c", IN_DUCKDB, database, sql).splitlines()
-        return [json.loads(line) for line in lines]
-
-    assert_models(models, read)
+    zone = "Australia/Sydney"
+    in_duckdb = partial(run, python, "-c", IN_DUCKDB, database, cwd=tmp_path, TZ=zone)
+    in_duckdb(*files)
+    build(tmp_path, [program("dbt", "dbt")], {"type": "duckdb", "path": str(database)}, TZ=zone)
+    assert_models(models, lambda sql: [json.loads(row) for row in in_duckdb(sql).splitlines()])
 
 
 def test_models_in_snowflake(tmp_path: Path) -> None:
@@ -342,7 +339,7 @@ def test_models_in_bigquery(tmp_path: Path) -> None:
 
 def test_commands_of_the_page_in_postgres(tmp_path: Path) -> None:
     """The views are created before the second sync, which goes on with them."""
-    loader, python = program("target-postgres", "target-postgres"), program("dbt", "python")
+    loader = program("target-postgres", "target-postgres")
     (tmp_path / "tap-unleash").symlink_to(ROOT)
     # The variable holds a list, separated by spaces: the clone's path can have some.
     requirements = ROOT / "tests" / "warehouses" / "requirements" / "dbt.txt"
@@ -359,29 +356,19 @@ def test_commands_of_the_page_in_postgres(tmp_path: Path) -> None:
             f"PGUSER={server.username} PGPASSWORD={server.password}\n"
         )
 
-        def paste(*scripts: str, folder: str = "project/dbt") -> subprocess.CompletedProcess[str]:
-            script = "".join([credentials, *scripts]).replace(CREDENTIALS, "")
-            return subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", script],  # noqa: S607
-                cwd=tmp_path / folder,
-                env=os.environ
-                | {
-                    "DBT_USE_COLORS": "false",
-                    "PATH": f"{tmp_path}/bin:{PROGRAMS}:{os.environ['PATH']}",
-                    "UV_CONSTRAINT": str(tmp_path / "constraints.txt"),
-                    "UV_PYTHON": str(python),
-                    "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
-                    "UV_TOOL_DIR": str(tmp_path / "tools"),
-                },
-                capture_output=True,
-                check=False,
-                text=True,
-            )
+        environment = {
+            "DBT_USE_COLORS": "false",
+            "PATH": f"{tmp_path}/bin:{PROGRAMS}:{os.environ['PATH']}",
+            "UV_CONSTRAINT": str(tmp_path / "constraints.txt"),
+            "UV_PYTHON": str(program("dbt", "python")),
+            "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+            "UV_TOOL_DIR": str(tmp_path / "tools"),
+        }
 
-        def works(*scripts: str, folder: str = "project/dbt") -> str:
-            done = paste(*scripts, folder=folder)
-            assert done.returncode == 0, done.stdout + done.stderr
-            return done.stdout
+        def paste(folder: str, *scripts: str) -> str:
+            script = "".join(scripts).replace(CREDENTIALS, "")
+            command = ("bash", "-euo", "pipefail", "-c", credentials + script)
+            return run(*command, cwd=tmp_path / folder, **environment)
 
         def read(sql: str) -> Rows:
             return execute(sql.encode()).fetchall()
@@ -391,10 +378,10 @@ def test_commands_of_the_page_in_postgres(tmp_path: Path) -> None:
             loader,
             lambda: read("SELECT * FROM unleash.analytics"),
             {"TARGET_POSTGRES_SQLALCHEMY_URL": url.replace("://", "+psycopg://")},
-            between=lambda: works(BUILD, folder="project"),
+            between=lambda: paste("project", BUILD),
         )
         execute("INSERT INTO unleash.sessions VALUES ('without records')")
-        assert "1 of 1 WARN freshness of unleash.analytics" in works(*LATER)
+        assert "1 of 1 WARN freshness of unleash.analytics" in paste("project/dbt", *LATER)
         with (tmp_path / "project" / "dbt" / "seeds" / "unleash_sites.csv").open() as file:
             (site,) = csv.DictReader(file)
         sessions, devices = (
@@ -411,12 +398,12 @@ def test_commands_of_the_page_in_postgres(tmp_path: Path) -> None:
         (own / "packages.yml").write_text(PACKAGES)
         (own / "dbt_project.yml").write_text(OWN_PROJECT)
         execute("DROP SCHEMA unleash_models CASCADE")
-        works("dbt deps\ndbt build\n", folder="own")
+        paste("own", "dbt deps\n", "dbt build\n")
         assert_models(models, read)
 
         lost = rows[0]["session_id"]
         execute("DELETE FROM unleash.sessions WHERE session_id = %s", [lost])
-        failed = paste("dbt build\n")
-    count = sum(row["session_id"] == lost for row in rows)
-    assert failed.returncode == 1
-    assert f"FAIL {count} relationships_stg_unleash__analytics_session_id" in failed.stdout
+        count = sum(row["session_id"] == lost for row in rows)
+        failure = f"FAIL {count} relationships_stg_unleash__analytics_session_id"
+        with pytest.raises(AssertionError, match=failure):
+            paste("project/dbt", "dbt build\n")
