@@ -35,7 +35,7 @@ METRICS = (
 CHARTS, CLASSES, LINES, ROWS = 6, 15, 40, 500
 """The most devices with a heat map, classes in one, devices or gaps in a list, table rows."""
 
-NONE = "&ndash;"
+NONE = "&#8211;"
 HOUR = timedelta(hours=1)
 YEAR = 365 * 24
 CELLS = {1: "hour", 24: "day", 7 * 24: "7 days", 30 * 24: "30 days", YEAR: "365 days"}
@@ -63,8 +63,10 @@ CREATE TABLE lines AS SELECT type, version, row_number() OVER () AS line, {VALUE
 FROM read_json(?, format = 'newline_delimited', columns = {COLUMNS})
 """  # noqa: S608 - the names above
 FOREIGN = """
-SELECT min(line) FROM lines WHERE coalesce(type NOT IN ('RECORD', 'SCHEMA', 'STATE'),
-    coalesce(device_id, session_id, version) IS NULL) OR (record_id IS NULL) <> (timestamp IS NULL)
+SELECT min(line) FROM lines WHERE (record_id IS NULL) <> (timestamp IS NULL) OR coalesce(
+    type NOT IN ('RECORD', 'SCHEMA', 'STATE'),
+    coalesce(record_id, device_id, session_id, version) IS NULL
+)
 """
 PREPARE = """
 CREATE MACRO wall(utc) AS timezone(getvariable('zone'), timezone('UTC', utc));
@@ -129,7 +131,7 @@ dl { display: grid; grid-template-columns: repeat(4, 1fr); gap: 1rem; margin: 1.
   padding: 1rem 0; border: solid var(--rule); border-width: 1px 0; }
 dd { margin: 0; font-size: 1.5rem; font-weight: 600; line-height: 1.3; }
 dt, dd small, .key, footer { font-size: .85rem; }
-dd small { display: block; font-weight: normal; }
+dd small { margin-left: .5rem; font-weight: normal; }
 .key { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin-top: .8rem; }
 .key svg { width: 24px; height: 12px; margin-right: .4rem; }
 figure { --label: 10.5rem; position: relative; margin: .5rem 0 0; padding-bottom: 1.5rem; }
@@ -290,10 +292,10 @@ def page(database: duckdb.DuckDBPyConnection, source: str, zone: str, gap: float
         parts += class_table(figures)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Detections of Unleash live</title>
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main>
+<html lang="en"><head><meta charset="utf-8"/><title>Detections of Unleash live</title>
+<meta name="viewport" content="width=device-width"/>
+<meta http-equiv="Content-Security-Policy" content="{policy}"/>
+<link rel="icon" href="data:,"/><style>{STYLE}</style></head><body><main>
 <h1>Detections of Unleash live</h1><p>{period}</p>
 {headline(devices, figures, lines)}{"".join(parts)}</main>
 <footer>Source: {escape(source)}. Times: {escape(zone)}. Made with tap-unleash.</footer>
@@ -346,7 +348,7 @@ Metrics of a model, such as total_count, are not objects.</p>
         yield key(
             (
                 f'<rect class="{color}" width="24" height="12"/>',
-                number(low) if low >= high else f"{number(low)}&ndash;{number(high)}",
+                number(low) if low >= high else f"{number(low)}&#8211;{number(high)}",
             )
             for color, low, high in zip(colors, (1, *steps), ends, strict=True)
         )
@@ -364,8 +366,9 @@ def timeline(axis: Axis, active: Rows, bars: Rows, gaps: Rows, gap: float) -> It
     marks = {row[0]: "" for row in active[:LINES]}
     for device, first, hours, sessions in bars:
         if device in marks:
+            length = max(hours, 0.001)  # 0 would not be drawn
             marks[device] += (
-                f'<rect class="bar" x="{axis.x(first)}" width="{hours:.3f}" y=".2" height=".6">'
+                f'<rect class="bar" x="{axis.x(first)}" width="{length:.3f}" y=".2" height=".6">'
                 f"<title>{plural(sessions, 'session')}, {time(first)}, {duration(hours)}</title>"
                 "</rect>"
             )
@@ -397,6 +400,7 @@ def device_table(devices: Rows, gaps: Rows, newest: datetime, gap: float) -> Ite
 {time(newest)}.</p>
 """
     yield table(
+        "Devices",
         ("Device", "Records", "Age", "Last record", "First record", "Sessions"),
         (
             (device, number(records), duration(age), time(last), time(first), number(sessions))
@@ -408,13 +412,14 @@ def device_table(devices: Rows, gaps: Rows, newest: datetime, gap: float) -> Ite
     if gaps:
         yield "<p>A gap that lasts until the newest record of all devices is open.</p>\n"
         yield table(
+            "Gaps",
             ("Device", "Duration", "Last record before", "First record after"),
             (
                 (device, duration(hours), time(first), time(last) if last else "open")
                 for device, first, last, hours in gaps[:LINES]
             ),
         )
-        yield left_out(len(gaps) - LINES, "shorter gap")
+        yield left_out(len(gaps) - LINES, "more gap")
     else:
         yield "<p>There are none.</p>\n"
 
@@ -431,7 +436,9 @@ def class_table(figures: Rows) -> Iterator[str]:
             objects = "metric" if name in METRICS else number(most)
             rows.append((name, number(records), number(frames), objects, time(first), time(last)))
     yield table(
-        ("Class", "Records", "Frames", "Most in one frame", "First record", "Last record"), rows
+        "Classes",
+        ("Class", "Records", "Frames", "Most in one frame", "First record", "Last record"),
+        rows,
     )
     yield left_out(len(figures) - ROWS, "more row")
 
@@ -442,16 +449,18 @@ def key(entries: Iterable[tuple[str, str]]) -> str:
     return f'<div class="key">{"".join(spans)}</div>\n'
 
 
-def table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+def table(name: str, head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out rows; one of a single cell is the head of a group."""
     text = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    text = f'<div class="scroll" tabindex="0"><table><thead><tr>{text}</tr></thead><tbody>\n'
+    text = f"<table><thead><tr>{text}</tr></thead><tbody>\n"
     for first, *others in rows:
         scope = 'scope="row"' if others else 'scope="rowgroup" colspan="6"'
         cells = "".join(f"<td>{cell}</td>" for cell in others)
         text += "" if others else "</tbody><tbody>"
         text += f"<tr><th {scope}>{escape(first)}</th>{cells}</tr>\n"
-    return f"{text}</tbody></table></div>\n"
+    # Scrolls by itself, also by keys, where the page is narrow.
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
+    return f"{region}{text}</tbody></table></div>\n"
 
 
 def left_out(count: int, thing: str, which: str = "") -> str:
