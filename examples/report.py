@@ -94,7 +94,7 @@ GROUP BY device ORDER BY count(utc) DESC, device
 GAPS = """
 SELECT device, wall(utc), wall(next), hours(utc, coalesce(next, getvariable('newest'))) AS hours
 FROM (SELECT device, utc, lead(utc) OVER (PARTITION BY device ORDER BY utc) AS next FROM records)
-WHERE hours > ? ORDER BY hours DESC, device
+WHERE hours > ? ORDER BY hours DESC, device, utc
 """
 FIGURES = """
 SELECT device, class, sum(records)::BIGINT, count(*), max(objects), wall(min(utc)), wall(max(utc))
