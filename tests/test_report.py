@@ -31,7 +31,7 @@ START = datetime(2020, 4, 4, tzinfo=timezone.utc)
 
 METRICS = set(history._CROWD)
 NONE = "\N{EN DASH}"
-NOON = "2020-04-04 00:00"
+MIDNIGHT = "2020-04-04 00:00"
 HOSTILE = "<script>document.title = 'owned'</script>&\"'\u2028"
 FRAME = ("device_id", "session_id", "source_file_name", "frame_number", "timestamp", "class_name")
 
@@ -188,13 +188,23 @@ def test_of_duplicates_the_last_counts(tmp_path: Path) -> None:
     assert "Records 1 1 duplicate dropped Devices" in page.text
 
 
+def test_counts_of_a_frame_are_added_up(tmp_path: Path) -> None:
+    """A frame is of one device, session, file, number and time."""
+    frame = {"session_id": "1", "source_file_name": "a.mp4", "frame_number": 1}
+    others = [{"session_id": "2"}, {"source_file_name": "b.mp4"}, {"frame_number": 2}]
+    same = [record(**frame, count=count) for count in (2, 3)]
+    page = report(write(tmp_path, [*same, *(record(**frame | other, count=4) for other in others)]))
+    assert page.table("Classes")[1][:4] == ["person", "5", "4", "5"]
+    assert page.marks("Most")["person"] == [f"{MIDNIGHT}: 5"]
+
+
 SCHEMA = {"type": "SCHEMA", "stream": "analytics", "schema": {}, "key_properties": ["record_id"]}
 STATE = {"type": "STATE", "value": {"bookmarks": {}}}
 MANY = [
     record(day, device_id=f"{HOSTILE} {device:02} {'long' * 30}", class_name=f"{HOSTILE}{name}")
     for device in range(50)
     for name in range(40)
-    for day in (0, 50)
+    for day in (0, 90)
 ]
 
 
@@ -207,9 +217,9 @@ def test_without_records_it_says_so(lines: list[Any], tmp_path: Path) -> None:
 
 def test_one_record(tmp_path: Path) -> None:
     page = report(write(tmp_path, [record(session_id="1", count=2.5)]))
-    assert page.table("Classes") == [["W1"], ["person", "1", "1", "2.50", *[NOON] * 2]]
-    assert page.marks("Most") == {"person": [f"{NOON}: 2.50"]}
-    assert page.marks("Sessions") == {"W1": [f"1 session, {NOON}, 0 min"]}
+    assert page.table("Classes") == [["W1"], ["person", "1", "1", "2.50", *[MIDNIGHT] * 2]]
+    assert page.marks("Most") == {"person": [f"{MIDNIGHT}: 2.50"]}
+    assert page.marks("Sessions") == {"W1": [f"1 session, {MIDNIGHT}, 0 min"]}
 
 
 def test_says_how_much_is_left_out(tmp_path: Path) -> None:
