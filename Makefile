@@ -9,10 +9,9 @@ export MELTANO_CLI_DISABLE_VERSION_CHECK = 1
 # If Python is set to write no bytecode, every start would compile everything again.
 export UV_COMPILE_BYTECODE = 1
 export XDG_STATE_HOME = $(CURDIR)/.meltano/state
-export MPLCONFIGDIR = $(CURDIR)/.meltano/matplotlib
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test docs probe check lint soak bench hub delivery test-warehouses test-scheduler clean
+.PHONY: help demo test docs probe check lint soak bench hub picture delivery test-warehouses test-scheduler clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p; s/^## //p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,7 +38,7 @@ lint: .venv/.ready
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/lint-imports --no-cache --no-logo
-	$(bin)/mypy $(wildcard tap_unleash mock_api demo tests benchmarks scripts)
+	$(bin)/mypy $(wildcard tap_unleash mock_api demo tests benchmarks scripts examples/report.py)
 
 soak: .venv/.ready ## Run many more randomized scenarios: SOAK=1000
 	SOAK=$(or $(SOAK),1000) $(bin)/pytest -m soak --numprocesses auto --timeout 0
@@ -50,6 +49,13 @@ bench: .venv/.ready ## Measure this tap against the alternatives
 hub: .venv/.ready ## Regenerate the definition for Meltano Hub and the reference pages
 	LOGLEVEL=ERROR $(bin)/python -m scripts.hub_definition > hub/tap-unleash.yml
 	LOGLEVEL=ERROR $(bin)/python -m scripts.reference
+
+picture: demo ## Take the pictures of the report that README.md shows, with Chromium
+	for scheme in 0-dark 1-light; do \
+	chromium --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars \
+	--user-data-dir=build/chromium --window-size=1200,880 \
+	--blink-settings=preferredColorScheme=$${scheme%-*} \
+	--screenshot=docs/assets/report-$${scheme#*-}.png output/report.html; done
 
 delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definition for the Hub
 	$(delivery)/zizmor --quiet --offline --pedantic .github

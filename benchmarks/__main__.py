@@ -18,7 +18,6 @@ from benchmarks.picture import picture
 from benchmarks.pipeline import PIPELINES
 from benchmarks.report import report
 from benchmarks.scenarios import SCENARIOS, Plan, measure
-from demo.picture import save
 
 _PROGRAMS = [*CONTENDERS, *(name for name in PIPELINES if name not in CONTENDERS)]
 _PINS = (
@@ -93,7 +92,7 @@ def _environment() -> dict[str, str]:
 def _write(results: dict[str, Any], output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "results.md").write_text("\n".join(report(results)))
-    save(picture(results["scenarios"]), output / "throughput.svg")
+    (output / "throughput.svg").write_text(picture(results["scenarios"]))
 
 
 if __name__ == "__main__":

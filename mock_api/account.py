@@ -74,6 +74,7 @@ class Account:
         end: datetime = END,
         non_ascii: bool = False,
         rows_per_second: int | None = None,
+        daily: bool = False,
     ) -> Account:
         """Create a realistic account, the same for the same arguments.
 
@@ -87,9 +88,14 @@ class Account:
             rows_per_second: The number of rows in each second from the start on, whatever
                 the end is; some of them are identical. By default, the rows are spread
                 over the time.
+            daily: Whether sessions last for hours, and counts follow the time of day.
         """
         account = cls()
-        account._form = {"non_ascii": non_ascii, "rows_per_second": rows_per_second}
+        account._form = {
+            "non_ascii": non_ascii,
+            "rows_per_second": rows_per_second,
+            "daily": daily,
+        }
         random = Random(seed)
         for number in range(devices):
             device_id = f"W{random.getrandbits(60):015x}"

@@ -46,17 +46,21 @@ def detections(  # noqa: PLR0913 - those of Account.generate
     end: datetime,
     non_ascii: bool = False,
     rows_per_second: int | None = None,
+    daily: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Yield so many rows as the API sends them, in sessions within [start, end).
 
-    With `rows_per_second`, each second from the start on has that many rows instead.
+    With `rows_per_second`, each second from the start on has that many rows instead. With
+    `daily`, a device has one model, sessions last for hours, and most is seen at noon.
     """
     salt = crc32(f"{seed}/{device_id}".encode())
     first = int(start.timestamp()) * SECOND
     sessions = -(-count // _SESSION_ROWS)
     slot = (int(end.timestamp()) * SECOND - first) // (sessions or 1)
     frame_time = min(SECOND, slot // 2 // _SESSION_FRAMES)
-    unit = SECOND if frame_time == SECOND else 1000
+    if daily:
+        frame_time = slot * 4 // 5 // _SESSION_FRAMES
+    unit = SECOND if frame_time >= SECOND else 1000
     names = _NON_ASCII if non_ascii else {}
     for session in range(sessions):
         jitter = crc32(b"begin %d" % session, salt) * 1000
@@ -66,7 +70,8 @@ def detections(  # noqa: PLR0913 - those of Account.generate
         begin = begin // 1000 * 1000
         noise = crc32(b"session %d" % session, salt)
         # Only the rows of groups can be identical.
-        model_id, classes = _MODELS[0 if rows_per_second else noise % len(_MODELS)]
+        choice = crc32(device_id.encode()) >> 28 if daily else noise
+        model_id, classes = _MODELS[0 if rows_per_second else choice % len(_MODELS)]
         recorded = datetime.fromtimestamp(begin // SECOND, timezone.utc)
         recording = f"{device_id}-{begin // SECOND}-{recorded:%d-%b-%y-%H-%M-%S}"
         files = (
@@ -84,6 +89,9 @@ def detections(  # noqa: PLR0913 - those of Account.generate
             frame_noise = crc32(b"%d/%d" % (session, frame), salt)
             # In every other frame all counts are equal, so that rows of groups are identical.
             number = 1 + (frame_noise >> (place if frame_noise & 1 else 0)) % 5
+            if daily:
+                hour = moment // SECOND // 3600 % 24
+                number = 1 + number * max(0, 8 - abs(hour - 12)) // (1 + place)
             yield {
                 "class_name": names.get(classes[place], classes[place]),
                 "count": number * 12.5 if classes[place] == "group_pixel_size" else number,

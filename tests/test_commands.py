@@ -48,7 +48,7 @@ RUN_ELSEWHERE = {
     "kubectl": "needs a cluster; test-scheduler checks the manifest and runs its command",
     "make": "make runs the demo and these tests",
     ".venv/bin/python -m": "does not end; test_docs starts each of them",
-    "uv run": "does not end; test_mock_api_starts_as_on_the_page starts it",
+    "uv run --no-project": "does not end; test_mock_api_starts_as_on_the_page starts it",
     "meltano run tap-unleash target-snowflake": "test-warehouses has an emulator",
     "meltano run tap-unleash target-bigquery": "test-warehouses has an emulator",
 }
@@ -173,6 +173,11 @@ def test_pages_work_in_the_project_of_get_started(servers: Servers, folder: Path
         printed = servers.paste(project, secrets, *blocks(guide))
     assert printed == ""  # no error is found in the log
     assert (project / "selected.jsonl").exists()
+    analysis = [text for text in blocks("docs/guides/analyze.md") if "dbt " not in text]
+    printed = servers.paste(project, secrets, *analysis)
+    assert "person" in printed
+    for name, source in (("report.html", "detections.jsonl"), ("sydney.html", "PostgreSQL")):
+        assert f"Source: {source}." in (project / name).read_text()
     assert '"!api_version.*"' in (project / "meltano.yml").read_text().replace("'", '"')
     # The second sync of the pipe resumes from the state of the first.
     *_, sync = blocks("docs/guides/incremental.md")

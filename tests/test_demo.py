@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from pages import Page
 
 from demo.pipeline import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+FIGURES = "SELECT device_id, class_name, count(*) FROM unleash.analytics GROUP BY 1, 2"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -54,8 +57,9 @@ def test_shows_every_record_and_keeps_the_database(tmp_path: Path) -> None:
     for records in ("12,000", "12,180"):
         assert f"{records} in the table: 0 missing, 0 unexpected, 0 dupl" in said
     assert re.search(r" \d+ records: the 180 new ones and \d+ in the lookback", said)
-    (chart,) = re.findall(r"class and hour: (.+\.svg)$", output, re.MULTILINE)
-    assert ">person</text>" in (ROOT / chart).read_text(encoding="utf-8")
+    (path,) = re.findall(r"for your browser: (.+\.html)$", output, re.MULTILINE)
+    page = Page(ROOT / path)
+    assert "Records 12,180 Devices with records 3 of 4" in page.text
     servers = set(re.findall(r"\w+://[^/:\"\s]+", (tmp_path / "svg").read_text(encoding="utf-8")))
     assert servers <= {"http://www.w3.org", "http://127.0.0.1", "https://www.textualize.io"}
 
@@ -63,6 +67,17 @@ def test_shows_every_record_and_keeps_the_database(tmp_path: Path) -> None:
     query = f"{connect} --command='TABLE unleash.analytics'"
     try:
         assert shell(query).stdout.endswith("(12180 rows)\n\n")
+        figures = shell(f"{connect} --csv --tuples-only --command='{FIGURES}'").stdout
+        assert {
+            f"{device},{name},{cells[0].replace(',', '')}"
+            for (device, name), cells in page.figures().items()
+        } == {*figures.splitlines()}
+        url = connect.split()[-1]
+        shell(f"{connect} --command='DROP TABLE unleash.devices'")
+        report = "examples/report.py --output output/report.html --database"
+        again = shell(f"{sys.executable} {report} {url.replace(':', '+psycopg:', 1)}")
+        assert again.returncode == 0, again.stderr
+        assert "Devices with records 3 of 3" in Page(ROOT / path).text
     finally:
         stopped = shell(stop)
     assert (stopped.returncode, stopped.stdout) == (0, "")
