@@ -125,6 +125,7 @@ def _documented(keys: tuple[str, ...] | None) -> msgspec.json.Decoder[list[Any]]
         [(name, kind) if keys or kind is str else (name, kind, None) for name, kind in types],
         array_like=bool(keys),
         forbid_unknown_fields=True,
+        gc=False,
         kw_only=True,
     )
     return msgspec.json.Decoder(list[row])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from hashlib import blake2b
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tap_unleash.page import COUNT, EXTRA
+from tap_unleash.page import COLUMNS, COUNT, EXTRA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_Identity = msgspec.defstruct(
+    "_Identity", [*COLUMNS[:COUNT], ("index", int, 0)], array_like=True, gc=False
+)
 _encoder = msgspec.json.Encoder()
 _hasher = blake2b(digest_size=16)
 
@@ -35,7 +37,7 @@ def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:
         The IDs, in the order of the rows.
     """
     identity, counts, extras = columns[:COUNT], columns[COUNT], columns[EXTRA]
-    lines = _encoder.encode_lines([*zip(*identity, repeat(0), strict=False)]).split(b"\n")[:-1]
+    lines = _encoder.encode_lines([*map(_Identity, *identity)]).split(b"\n")[:-1]
     occurrences = Counter(lines)
     if len(occurrences) < len(lines):
         order = [(n is None, n or 0, extra) for n, extra in zip(counts, extras, strict=True)]
