@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reliability.runs import Run, Table, assert_one_line, catalog, run, started
+from reliability.runs import Run, assert_one_line, catalog, run, started, table
 
 from mock_api import Account, MockAPI, Row
 
@@ -107,12 +107,8 @@ def batches(folder: Path) -> dict[str, Any]:
 def test_batches_hold_the_same_records(api: MockAPI, tmp_path: Path) -> None:
     result = run(api, batch_config=batches(tmp_path))
     assert (result.code, result.err) == (0, "")
-    table = Table()
-    table.load(result)
-    every = Table()
-    every.load(run(api))
-    assert table == every
-    assert len(table) == len(api.truth())
+    assert table(result) == table(run(api))
+    assert len(table(result)) == len(api.truth())
 
 
 @pytest.mark.parametrize("name", MAPS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reliability.runs import Run, Table, at, row, run
+from reliability.runs import Run, at, row, run, table
 
 from mock_api import Account, MockAPI, Row
 
@@ -69,10 +69,7 @@ def test_a_state_of_the_first_release_resumes() -> None:
             seconds = GOLDEN["later"][device_id]
             api.add(device_id, [Row(row(device_id, s)) for s in seconds])
         again = run(api, state=GOLDEN["state"], lookback_minutes=0)
-        resumed, fresh = Table(), Table()
-        resumed.load(first, again)
-        fresh.load(run(api))
-        assert resumed == fresh
+        assert table(first, again) == table(run(api))
     marks = {
         p["context"]["device_id"]: p["replication_key_value"]
         for p in GOLDEN["state"]["bookmarks"]["analytics"]["partitions"]
@@ -100,11 +97,11 @@ def test_the_documented_row_has_its_id() -> None:
 
 
 def test_a_corrected_count_updates_its_record() -> None:
-    table = Table()
+    runs = []
     for count in (3, 4):
         with MockAPI(Account({"W": [Row(row("W", 0, count=count))]})) as api:
-            table.load(run(api))
-    (held,) = table.values()
+            runs.append(run(api))
+    (held,) = table(*runs).values()
     assert held["count"] == 4
 
 

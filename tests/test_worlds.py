@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from reliability.runs import (
-    Table,
+    Run,
     assert_complete,
     assert_isolated,
     at,
+    cells,
     choices,
-    expected,
     failures,
     row,
     run,
+    table,
 )
 
 from mock_api import Account, Fault, MockAPI, Row
@@ -78,8 +79,8 @@ class World:
         until = last.replace(microsecond=0) if floor else last
         since = first - timedelta(seconds=floor)
         return (
-            expected(r for when, r in known if first <= when <= until),
-            expected(r for when, r in known if since <= when <= last),
+            cells(r for when, r in known if first <= when <= until),
+            cells(r for when, r in known if since <= when <= last),
         )
 
 
@@ -223,32 +224,27 @@ def calm() -> Iterator[tuple[str, World]]:
 
 @pytest.mark.parametrize("world", [pytest.param(world, id=name) for name, world in worlds()])
 def test_world(world: World) -> None:
-    table, may = Table(), Counter[Any]()
-    state = None
+    runs: list[Run] = []
+    may = Counter[Any]()
     with MockAPI(world.account, **world.options) as api:
         for settings in world.runs:
             if world.forget:
                 api.state._cache.clear()
             before, maybe_before = world.rows(api, settings)
-            result = run(api, state=state, **settings)
+            runs.append(run(api, state=runs[-1].state if runs else None, **settings))
             after, maybe_after = world.rows(api, settings)
-            state = result.state
-            table.load(result)
+            loaded = cells(table(*runs).values())
             may |= maybe_before | maybe_after
-            errors = failures(result)
+            errors = failures(runs[-1])
             failed = {name.split("'")[1] for name in errors}
             assert failed >= {*world.failing}
             if errors:
                 assert world.errors is not None, errors
                 assert all(re.search(world.errors, e) for e in errors.values()), errors
-            must = {
-                cells: n
-                for cells, n in (before & after).items()
-                if dict(cells)["device_id"] not in failed
-            }
-            lost = Counter(must) - table.rows()
-            assert not lost, f"{lost.total()} of {len(must)} lost: {next(iter(lost))}"
-            extra = table.rows() - may
+            must = before & after
+            lost = [row for row in must - loaded if dict(row)["device_id"] not in failed]
+            assert not lost, f"{len(lost)} of {len(must)} lost: {lost[0]}"
+            extra = loaded - may
             assert not extra, f"{extra.total()} invented: {next(iter(extra))}"
 
 
