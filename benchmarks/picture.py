@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from benchmarks.environments import OURS
+from benchmarks.programs import OURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
