@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from demo.pipeline import ROOT
 from mock_api import Account, Options, Row
 from reliability import program as program_py
 
@@ -236,8 +237,20 @@ def assert_one_line(result: Run) -> str:
     """Check that the run ended with exit code 1 and one line on stderr; return the line."""
     (line,) = result.err.splitlines()
     assert line.startswith("tap-unleash: ")
+    assert len(line) < 240  # three lines of a terminal
+    assert _EXPLAINED.match(line.removeprefix("tap-unleash: ")), line
     assert result.code == 1
     return line
+
+
+_PAGE = (ROOT / "docs/reference/errors.md").read_text().partition("## Messages")[2]
+MESSAGES = [m.removeprefix("… ") for m in re.findall(r"`([^`]+)`(?=<br>| \|)", _PAGE)]
+"""The messages on the page; `…` stands for anything."""
+
+_EXPLAINED = re.compile(
+    "|".join(re.escape(m.removesuffix(" …")).replace("…", ".*") for m in MESSAGES)
+    + r"|\w+Error: "  # of the SDK
+)
 
 
 _FAILURE = re.compile(r".*\| ERROR +\| .*\| Failed to sync ((?:device|stream) '.+?'): (.+\.)")
@@ -255,6 +268,7 @@ def failures(result: Run) -> dict[str, str]:
     found = [match for line in logged if (match := _FAILURE.fullmatch(line))]
     assert len(found) == len(logged), result.err
     errors = {match[1]: match[2] for match in found}
+    assert all(map(_EXPLAINED.match, errors.values())), errors
     names = ", ".join([*errors][:10]) + (", …" if len(errors) > 10 else "")
     assert last.startswith(f"tap-unleash: Sync incomplete: {len(logged)} failed ({names}); ")
     assert result.code == 1
