@@ -52,9 +52,6 @@ class Options:
     session_form: Literal["string", "null"] = Field(
         default="string", description="list of sessions"
     )
-    tableau_form: Literal["object", "bare-array"] = Field(
-        default="object", description="Tableau page"
-    )
     expire_per_request: int = Field(default=0, description="oldest rows that expire per request")
     cache_seconds: float | None = Field(default=None, description="cache time of pages")
     seed: int = Field(default=0, description="seed of data, orders and faults")

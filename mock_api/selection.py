@@ -43,11 +43,11 @@ def select(state: State, asked: Asked) -> Selection:
         HTTPException: If the options refuse the request.
     """
     options = state.options
-    state.visits[asked.device] += 1
     if asked.device not in state.account.devices:
         raise HTTPException(404)
     since, until = _bounds(options, asked)
-    view = state.view(asked.device, state.visits[asked.device], since=since, until=until)
+    view = state.view(asked.device, since=since, until=until)
+    state.visits[asked.device] += 1
     state.expire(asked.device, options.expire_per_request)
     pages = ceil(len(view) / options.page_size)
     seconds = (asked.until - asked.since) / 1000
@@ -92,7 +92,7 @@ def _total(state: State, asked: Asked, view: list[Held]) -> int:
     """Count the pages of a range as the options say, right or wrong."""
     options = state.options
     if options.total == "device":
-        view = state.view(asked.device, state.visits[asked.device])
+        view = state.view(asked.device)
     rows = len(view)
     if options.max_rows and options.max_rows_total == "capped":
         rows = min(rows, options.max_rows)

@@ -67,7 +67,7 @@ def test_a_state_of_the_first_release_resumes() -> None:
         first = run(api, **UNTIL)
         for device_id in GOLDEN["later"]:
             seconds = GOLDEN["later"][device_id]
-            api.add(device_id, [Row(row(device_id, s)) for s in seconds])
+            api.account.add(device_id, [Row(row(device_id, s)) for s in seconds])
         again = run(api, state=GOLDEN["state"], lookback_minutes=0)
         assert table(first, again) == table(run(api))
     marks = {

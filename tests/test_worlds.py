@@ -185,10 +185,7 @@ WORLDS = [
         for option in ("order", "bounds", "round_bounds", "past_end")
         for choice in choices(option)
     ),
-    *(
-        world(data(3), {"response_format": "tableau"}, tableau_form=form)
-        for form in choices("tableau_form")
-    ),
+    world(data(3), {"response_format": "tableau"}),
     world(data(2, 6_000), page_size=1000),
     *(world(data(2, 240, rows_per_second=60), total=total) for total in ("present", "missing")),
     world(data(), {"end_date": MIDDLE["start_date"]}, LATE, {}),

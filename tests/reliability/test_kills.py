@@ -118,7 +118,7 @@ def test_the_table_is_exact_after_kills(number: int, tmp_path: Path) -> None:
         survive(scenario, api, runs, **settings)
         for name in scenario.names:
             api.state.visits[name] += 1000
-            api.add(name, scenario.rows(name, 20))
+            api.account.add(name, scenario.rows(name, 20))
             api.state.visits[name] += 1000
         survive(scenario, api, runs, **settings, lookback_minutes=EVERYTHING)
         assert_loaded(api.truth(), *runs)
