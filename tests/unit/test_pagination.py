@@ -452,25 +452,14 @@ def test_the_first_page_is_looked_at_last() -> None:
     assert not reading.error
 
 
-@pytest.mark.parametrize("total", ["none", "zero", "first page"])
+@pytest.mark.parametrize("total", ["none", "zero"])
 def test_pages_that_were_counted_one_by_one_may_have_changed(total: str) -> None:
     source = source_of(range(0, 80, 10), total=total)
     reading = reading_of(source)
-    if total == "first page":
-        answer(reading, 1, 4)
-    else:
-        answer(reading, 1, 2)
+    answer(reading, 1, 2)
     source.delete(3)
     reading.finish()
     assert not reading.error
-
-
-def test_a_last_page_that_is_full_costs_a_split() -> None:
-    source = source_of(range(0, 4 * DAY, DAY))
-    reading = reading_of(source, 5 * DAY)
-    reading.finish()
-    assert not reading.error
-    assert source.requests > 4
 
 
 def test_a_window_without_its_known_row_is_read_again() -> None:
