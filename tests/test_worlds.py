@@ -176,7 +176,7 @@ WORLDS = [
         for size, runs in product((20, 1000), ((PART, {}), ({},)))
     ),
     world(milliseconds(), round_bounds="floor-second", max_pages=5),
-    *(world(data(), max_range_seconds=seconds) for seconds in (86_400, 20_000)),
+    *(world(data(), MIDDLE, max_range_seconds=seconds) for seconds in (86_400, 20_000)),
     *(
         world(data(2, 500, rows_per_second=100), page_size=size, order=order)
         for order, size in product(("stable-ties", "descending-stable-ties"), (100, 70))

@@ -82,6 +82,7 @@ class Source:
         floor: The API rounds both bounds down.
         shift: Milliseconds by which printed timestamps are ahead of filtered ones.
         past_the_end: Its answer if there is no such page.
+        longest: Longest range that it answers, in milliseconds.
         refused: Of so many requests for a page beyond the first, it refuses about one, but
             not the same page twice in a row.
         swallowed: Of so many requests, it answers about one with an empty page, but not
@@ -103,6 +104,7 @@ class Source:
     floor: bool = False
     shift: int = 0
     past_the_end: Literal["empty", "refused", "last page"] = "empty"
+    longest: int | None = None
     refused: int | None = None
     swallowed: int | None = None
     cached: int = 0
@@ -166,6 +168,10 @@ class Source:
             (low + self.shift) * 1000 + (not self.inclusive[0]),
             (high + self.shift) * 1000 + self.inclusive[1],
         )
+
+    def refuses(self, window: TimeWindow) -> bool:
+        """Tell whether a window is too long."""
+        return self.longest is not None and window.duration > self.longest
 
     def answer(self, request: PageRequest) -> Page:
         """Return a page; `EMPTY` if it is refused."""
@@ -331,6 +337,14 @@ class Reading:
         window = self.windows[0]
         if self._source.requests >= self._max_requests:
             raise Wrong(self._source, f"more than {self._max_requests} requests")
+        if self._source.refuses(request.window):
+            if window.splittable:
+                self.windows[:1] = window.bisect()
+                self._begin()
+            else:
+                self.error = UnleashError("too long")
+                self.wanted = []
+            return
         self._answers[self._places.pop(place)] = self._source.answer(request)
         if not self.wanted:
             self._advance(window)

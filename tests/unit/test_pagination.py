@@ -91,6 +91,7 @@ LIES: dict[str, Sequence[object]] = {
     "cap": [2, 3, 5],
     "unit": [SECOND, DAY],
     "shift": [-2 * HOUR, 2 * HOUR],
+    "longest": [SECOND, MINUTE, DAY, 5 * DAY],
     "refused": [2, 5, 20],
     "swallowed": [2, 5, 20],
     "cached": [3, 10, 1000],
@@ -167,7 +168,8 @@ class Scenario:
 
     def _windows(self) -> list[TimeWindow]:
         random = self.random
-        start, end = MIDNIGHT - 20 * DAY, MIDNIGHT + 20 * DAY
+        reach = 20 * DAY if self.source.longest is None else 4 * self.source.longest
+        start, end = MIDNIGHT - reach, MIDNIGHT + reach
         if random.random() < 0.2:
             start = MIDNIGHT + random.choice([0, 1, 500, 1000])
         if random.random() < 0.2:
