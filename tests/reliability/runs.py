@@ -22,7 +22,7 @@ import pytest
 
 from demo.pipeline import ROOT
 from mock_api import Account, Options, Row
-from reliability import program as program_py
+from reliability import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -158,17 +158,17 @@ def command(
 ) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The command line and environment of a run, while its files exist."""
     with job(api, speed=speed, **options) as made:
-        program = ["-m", "tap_unleash", *made["arguments"]]
+        arguments = ["-m", "tap_unleash", *made["arguments"]]
         if made["constants"]:
-            program = [program_py.__file__, json.dumps(made)]
-        yield [sys.executable, *program], made["env"]
+            arguments = [program.__file__, json.dumps(made)]
+        yield [sys.executable, *arguments], made["env"]
 
 
 def run(api: MockAPI | str, *, kill_at: int | None = None, **options: Any) -> Run:
     """Run the tap to its end, or kill it when so many bytes of its output were read."""
     with job(api, **options) as made:
         out, err = map(Path, (made["out"], made["err"]))
-        process = FORKS.Process(target=program_py.fork, args=(made,))
+        process = FORKS.Process(target=program.fork, args=(made,))
         if kill_at is not None:
             os.mkfifo(out)
         process.start()
@@ -244,15 +244,13 @@ def assert_one_line(result: Run) -> str:
 
 
 _PAGE = (ROOT / "docs/reference/errors.md").read_text().partition("## Messages")[2]
-MESSAGES = [m.removeprefix("… ") for m in re.findall(r"`([^`]+)`(?=<br>| \|)", _PAGE)]
+MESSAGES = re.findall(r"`([^`]+)`(?=<br>| \|)", _PAGE)
 """The messages on the page; `…` stands for anything."""
 
 _EXPLAINED = re.compile(
     "|".join(re.escape(m.removesuffix(" …")).replace("…", ".*") for m in MESSAGES)
     + r"|\w+Error: "  # of the SDK
 )
-
-
 _FAILURE = re.compile(r".*\| ERROR +\| .*\| Failed to sync ((?:device|stream) '.+?'): (.+\.)")
 
 
