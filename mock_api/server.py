@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from email.utils import formatdate
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +31,6 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"]["transport"] = self.transport
-        date = formatdate(usegmt=True).encode()
-        self.server_state.default_headers = [(b"date", date)]
 
 
 class MockAPI:
