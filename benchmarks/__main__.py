@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from benchmarks.picture import picture
 from benchmarks.report import report
 from benchmarks.scenarios import DEVICES, ROWS, SCENARIOS, measure
-from demo.picture import save
 from demo.pipeline import ROOT
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def main() -> None:
     print(text)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "results.md").write_text(text)
-    save(picture(scenarios), arguments.output / "throughput.svg")
+    (arguments.output / "throughput.svg").write_text(picture(scenarios))
 
 
 if __name__ == "__main__":
