@@ -242,13 +242,6 @@ def test_generated_accounts() -> None:
     assert max(Counter(map(str, dense)).values()) > 1
 
 
-def test_rate_limit() -> None:
-    with MockAPI(rate_limit=2, rate_window=0.5) as api:
-        assert [ask(api, "devices").status_code for _ in range(3)] == [200, 200, 429]
-        time.sleep(0.5)
-        assert ask(api, "devices").status_code == 200
-
-
 def test_latency_and_a_serial_backend() -> None:
     began = time.monotonic()
     with MockAPI(latency=0.3) as api:
