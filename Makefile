@@ -43,7 +43,7 @@ lint: .venv/.ready
 soak: .venv/.ready ## Run many more randomized scenarios: SOAK=1000
 	SOAK=$(or $(SOAK),1000) $(bin)/pytest -m soak --numprocesses auto --timeout 0
 
-bench: .venv/.ready ## Measure this tap against the alternatives
+bench: .meltano/.ready .venvs/dlt/.ready ## Measure this tap against the alternatives
 	$(bin)/python -m benchmarks
 
 hub: .venv/.ready ## Regenerate the definition for Meltano Hub and the reference pages
@@ -111,6 +111,12 @@ endef
 .venvs/delivery/.ready: scripts/delivery.txt | $(bin)/uv
 	$(bin)/uv venv --quiet --clear .venvs/delivery
 	$(bin)/uv pip install --quiet --python .venvs/delivery --requirements $<
+	touch $@
+
+# With the interpreter of the others: two builds of one version of Python differ by 20 %.
+.venvs/dlt/.ready: benchmarks/dlt.txt | .venv/.ready
+	$(bin)/uv venv --quiet --clear --python $(bin)/python .venvs/dlt
+	$(bin)/uv pip install --quiet --no-deps --python .venvs/dlt --compile-bytecode --requirements $<
 	touch $@
 
 .venvs/%/.ready: tests/warehouses/requirements/%.txt | .venv/.ready

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.environments import OURS
+from benchmarks.programs import OURS
 
 if TYPE_CHECKING:
     from benchmarks.report import Scenarios

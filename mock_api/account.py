@@ -46,11 +46,6 @@ class Held(NamedTuple):
     number: int
     row: Row
 
-    @property
-    def place(self) -> Place:
-        """The position among the rows of the device, in time order."""
-        return self.instant, self.number
-
 
 class Account:
     """The contents of an account: devices and their rows, in time order."""
@@ -147,7 +142,7 @@ class Account:
         """
         rows = self.devices[device_id]
         first = bisect_left(rows, since, key=lambda held: held.instant)
-        first = max(first, bisect_right(rows, expired, key=lambda held: held.place))
+        first = max(first, bisect_right(rows, expired, key=lambda held: held[:2]))
         last = bisect_left(rows, until, key=lambda held: held.instant)
         return [held for held in rows[first:last] if held.row.after_requests < request]
 

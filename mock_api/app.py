@@ -147,8 +147,7 @@ class App:
                 page["data"] = None
             elif form == "no-keys":
                 page.pop("keys", None)
-        bare = tableau and self._options.tableau_form == "bare-array"
-        return _json(page["data"] if bare else page)
+        return _json(page)
 
     def _columns(self, selected: Selection, known: tuple[str, ...]) -> list[str]:
         """Return the columns of a page: the documented ones that occur, then others."""

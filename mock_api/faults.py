@@ -16,6 +16,7 @@ import struct
 import time
 from collections import Counter
 from email.utils import formatdate
+from http import HTTPStatus
 from math import ceil
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,20 +30,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MESSAGES = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    408: "Request Timeout",
-    413: "Request Too Long",
-    421: "Misdirected Request",
+MESSAGES = {status.value: status.phrase for status in HTTPStatus} | {
     422: "Validation failed",
-    425: "Too Early",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
     502: "Internal server error",
-    503: "Service Unavailable",
     504: "Endpoint request timed out",
 }
 
@@ -55,12 +45,11 @@ _ENDPOINTS = {
 _Rejection = Literal["status_400", "status_401", "status_403", "status_404", "status_413"]
 _Refusal = Literal["status_408", "status_421", "status_422", "status_425", "status_429"]
 _Outage = Literal["status_204", "status_500", "status_502", "status_503", "status_504"]
-_Body = Literal["quota", "errors_in_200", "redirect", "html", "empty", "malformed", "other_shape"]
-_Defect = Literal["no_data", "no_total", "string_total", "short_row", "null_data"]
+_Body = Literal["errors_in_200", "redirect", "html", "empty", "malformed", "no_data", "null_data"]
 _Lie = Literal["swallowed", "errors_and_no_data", "timed_out_half"]
 _Break = Literal["drop", "reset_before", "reset_amid", "cut"]
 _Delay = Literal["stall", "stall_amid", "slow", "drip", "hang"]
-Kind = Literal[_Rejection, _Refusal, _Outage, _Body, _Defect, _Lie, _Break, _Delay]
+Kind = Literal[_Rejection, _Refusal, _Outage, _Body, _Lie, _Break, _Delay]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -68,8 +57,7 @@ class Fault:
     """One kind of fault, and which requests it affects.
 
     Attributes:
-        kind: The fault. `status_429` and the like are that response; `quota` is
-            Gateway's other 429.
+        kind: The fault. `status_429` and the like are that response.
         where: A regular expression to search for in the path, or `analytics` or `tableau`
             for the pages of one format; by default, all requests.
         rate: The probability that a request is affected, determined by the seed, the
@@ -156,14 +144,13 @@ def _instead(fault: Fault) -> Response | None:
     """Return the response that replaces the right one, if one does."""
     if fault.kind == "status_204":
         return Response(status_code=204)
-    if fault.kind == "quota" or fault.kind.startswith("status_"):
-        status = 429 if fault.kind == "quota" else int(fault.kind[-3:])
-        message = "Limit Exceeded" if fault.kind == "quota" else MESSAGES[status]
+    if fault.kind.startswith("status_"):
+        status = int(fault.kind[-3:])
         value = fault.retry_after
         if value == "date":
             value = formatdate(ceil(time.time()) + 2, usegmt=True)
         headers = {} if value is None else {"Retry-After": value}
-        return JSONResponse({"message": message}, status, headers)
+        return JSONResponse({"message": MESSAGES[status]}, status, headers)
     return {
         "errors_in_200": JSONResponse({"errors": [{"message": MESSAGES[500]}]}),
         "redirect": Response(None, 302, {"Location": fault.location}),
@@ -186,11 +173,6 @@ def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], b
     return changed
 
 
-def _shorten(page: dict[str, Any]) -> None:
-    for row in page["data"][:1]:
-        row.popitem() if isinstance(row, dict) else row.pop()
-
-
 def _swallow(page: dict[str, Any]) -> None:
     page["data"] = []
     if page.get("total_num_pages"):
@@ -205,28 +187,13 @@ def _halve(page: dict[str, Any]) -> None:
     page.update(data=page["data"][: len(page["data"]) // 2], timed_out=True)
 
 
-def _other_shape(body: bytes) -> bytes:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        value = {}
-    bare = isinstance(value, dict) and "data" in value
-    return json.dumps(value["data"] if bare else {"result": value}).encode()
-
-
 _CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "malformed": lambda body: body[: len(body) // 2],
     "no_data": _changing(lambda page: page.pop("data")),
-    "no_total": _changing(lambda page: page.pop("total_num_pages", None)),
-    "string_total": _changing(
-        lambda page: page.update(total_num_pages=str(page.get("total_num_pages")))
-    ),
-    "short_row": _changing(_shorten),
     "null_data": _changing(lambda page: page.update(data=None)),
     "swallowed": _changing(_swallow),
     "errors_and_no_data": _changing(_fail),
     "timed_out_half": _changing(_halve),
-    "other_shape": _other_shape,
 }
 
 

@@ -1,6 +1,6 @@
 """The options of the mock API: how it responds where the documentation is silent.
 
-The command line, the tests and the table in `docs/guides/fault-injection.md` share this list.
+The command line and the tests share this list.
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ class Options:
         default="none", description="rounding outwards, or down (`floor`)"
     )
     order: Literal[_ByTime, "ties-per-request", _Random, _Stable] = Field(
-        default="ascending",
-        description="order of rows",
+        default="ascending", description="order of rows"
     )
     range_offset_hours: float = Field(
-        default=0,
-        description="hours added to timestamps when ranges are matched",
+        default=0, description="hours added to timestamps when ranges are matched"
     )
     total: Literal[_Right, _Wrong] = Field(
-        default="present",
-        description="`total_num_pages`, or its form or error",
+        default="present", description="`total_num_pages`, or its form or error"
     )
     total_cache_seconds: float | None = Field(default=None, description="cache time of totals")
     empty_total: Literal["0", "1"] = Field(default="0", description="total without rows")
@@ -49,31 +46,21 @@ class Options:
         default="documented", description="page without rows"
     )
     past_end: Literal["empty", "404", "422", "repeat"] = Field(
-        default="empty",
-        description="response after the last page",
+        default="empty", description="response after the last page"
     )
-    key_order: Literal["fixed", "shuffled"] = Field(
-        default="fixed",
-        description="order of columns",
-    )
+    key_order: Literal["fixed", "shuffled"] = Field(default="fixed", description="order of columns")
     session_form: Literal["string", "null"] = Field(
         default="string", description="list of sessions"
-    )
-    tableau_form: Literal["object", "bare-array"] = Field(
-        default="object", description="Tableau page"
     )
     expire_per_request: int = Field(default=0, description="oldest rows that expire per request")
     cache_seconds: float | None = Field(default=None, description="cache time of pages")
     seed: int = Field(default=0, description="seed of data, orders and faults")
     latency: float = Field(default=0, description="seconds before each response")
     serial_seconds: float | None = Field(
-        default=None,
-        description="seconds per request, one at a time",
+        default=None, description="seconds per request, one at a time"
     )
     gateway_timeout: float | None = Field(
-        default=None,
-        gt=0,
-        description="seconds until a waiting request gets 504",
+        default=None, gt=0, description="seconds until a waiting request gets 504"
     )
     rate_limit: int | None = Field(
         default=None, ge=0, description="requests per window; others get 429"
@@ -86,8 +73,7 @@ class Options:
     )
     max_rows: int | None = Field(default=None, ge=1, description="rows served per range")
     max_rows_total: Literal["exact", "capped"] = Field(
-        default="exact",
-        description="total of all rows or those served",
+        default="exact", description="total of all rows or those served"
     )
     beyond_max_rows: Literal["empty", "400", "404", "500", "502"] = Field(
         default="empty", description="response for pages after `max_rows`"

@@ -5,9 +5,8 @@ The documentation leaves all of this open, so most of it depends on `mock_api.op
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import ceil, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from starlette.exceptions import HTTPException
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 _HOUR = 3_600_000_000
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """The parameters of a request for a page, as the URL gives them."""
 
     device: str
@@ -30,8 +28,7 @@ class Asked:
     page: int
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """The rows of one page, and the reported number of pages."""
 
     page: int
@@ -46,11 +43,11 @@ def select(state: State, asked: Asked) -> Selection:
         HTTPException: If the options refuse the request.
     """
     options = state.options
-    state.visits[asked.device] += 1
     if asked.device not in state.account.devices:
         raise HTTPException(404)
     since, until = _bounds(options, asked)
-    view = state.view(asked.device, state.visits[asked.device], since=since, until=until)
+    view = state.view(asked.device, since=since, until=until)
+    state.visits[asked.device] += 1
     state.expire(asked.device, options.expire_per_request)
     pages = ceil(len(view) / options.page_size)
     seconds = (asked.until - asked.since) / 1000
@@ -70,7 +67,7 @@ def select(state: State, asked: Asked) -> Selection:
         if options.past_end.isdigit():
             raise HTTPException(int(options.past_end))
         if options.past_end == "repeat":
-            asked = replace(asked, page=max(pages, 1))
+            asked = asked._replace(page=max(pages, 1))
             start = (asked.page - 1) * options.page_size
     served = _ordered(state, asked, view)[: options.max_rows]
     rows = [held.row.values for held in served[start : start + options.page_size]]
@@ -95,7 +92,7 @@ def _total(state: State, asked: Asked, view: list[Held]) -> int:
     """Count the pages of a range as the options say, right or wrong."""
     options = state.options
     if options.total == "device":
-        view = state.view(asked.device, state.visits[asked.device])
+        view = state.view(asked.device)
     rows = len(view)
     if options.max_rows and options.max_rows_total == "capped":
         rows = min(rows, options.max_rows)

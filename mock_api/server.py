@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from email.utils import formatdate
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,13 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from mock_api.account import Account, Row
+from mock_api.account import Account
 from mock_api.app import App
 from mock_api.options import Options
 from mock_api.state import Exchange, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from typing_extensions import Self
 
@@ -32,8 +31,6 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"]["transport"] = self.transport
-        date = formatdate(usegmt=True).encode()
-        self.server_state.default_headers = [(b"date", date)]
 
 
 class MockAPI:
@@ -70,11 +67,8 @@ class MockAPI:
 
     def truth(self, device_id: str | None = None) -> list[dict[str, Any]]:
         """Return every row that is visible now, of all devices or one."""
-        return list(self.state.truth(device_id))
-
-    def add(self, device_id: str, rows: Iterable[Row]) -> None:
-        """Add rows to a device."""
-        self.account.add(device_id, rows)
+        names = list(self.account.devices) if device_id is None else [device_id]
+        return [dict(held.row.values) for name in names for held in self.state.view(name)]
 
     def __enter__(self) -> Self:
         """Listen."""

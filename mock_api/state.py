@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mock_api.faults import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable
 
     from mock_api.account import Account, Held, Place
     from mock_api.options import Options
@@ -47,23 +47,18 @@ class State:
         """Create the schedule of the faults."""
         self.schedule = Schedule(self.options.faults, self.options.seed)
 
-    def view(self, device_id: str, request: int, **bounds: int) -> list[Held]:
-        """Select the rows that the device's request of this number sees."""
+    def view(self, device_id: str, **bounds: int) -> list[Held]:
+        """Select the rows that the next request for a device sees."""
         expired = self.expired.get(device_id, (0, 0))
+        request = self.visits[device_id] + 1
         return self.account.view(device_id, request, expired=expired, **bounds)
 
     def expire(self, device_id: str, count: int) -> None:
         """Let the oldest rows of a device expire."""
-        places = [held.place for held in self.account.devices[device_id]]
+        places = [held[:2] for held in self.account.devices[device_id]]
         first = bisect_right(places, self.expired.get(device_id, (0, 0)))
         for place in places[first : first + count]:
             self.expired[device_id] = place
-
-    def truth(self, device_id: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield every row that is visible now."""
-        for name in list(self.account.devices) if device_id is None else [device_id]:
-            for held in self.view(name, self.visits[name] + 1):
-                yield dict(held.row.values)
 
     def cached(self, key: Hashable, seconds: float | None, make: Callable[[], _Value]) -> _Value:
         """Return a value, which is made again only after so many seconds, if any."""

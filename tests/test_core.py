@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import programs
 import pytest
 from reliability.runs import CATALOG, Run, run
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
@@ -45,28 +45,14 @@ TestTap = get_tap_test_class(
 
 def tap(*args: str) -> str:
     program = Path(sys.executable).with_name("tap-unleash")
-    done = subprocess.run(
-        # Nothing listens there, in case a request is sent.
-        [program, *args],
-        env={"TAP_UNLEASH_API_URL": "http://127.0.0.1:9/v1", "PATH": ""},
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    assert "Traceback" not in done.stderr
-    return done.stdout
+    # Nothing listens there, in case a request is sent.
+    return programs.run(program, *args, TAP_UNLEASH_API_URL="http://127.0.0.1:9/v1")
 
 
 def connection_test(**options: Any) -> tuple[Run, int]:
     with MockAPI(Account.generate(devices=3, rows=2_000), **options) as api:
-        result = run(
-            api,
-            arguments=["--test"],
-            loglevel="INFO",
-            start_date="2020-07-01",
-            end_date="2020-08-31",
-        )
-        return result, len(api.requests)
+        dates: dict[str, Any] = {"start_date": "2020-07-01", "end_date": "2020-08-31"}
+        return run(api, arguments=["--test"], loglevel="INFO", **dates), len(api.requests)
 
 
 @pytest.mark.parametrize("too_large", ["400", "413", "422", "504"])
@@ -102,7 +88,8 @@ def test_every_setting_and_property_is_described() -> None:
 
 def test_catalog_is_the_one_that_was_reviewed() -> None:
     """A change of the catalog changes the tables of users. To accept one, explain it in
-    CHANGELOG.md, and run `tap-unleash --discover > tests/catalog.json`.
+    CHANGELOG.md, and write the output of
+    `tap-unleash --discover | python -m json.tool --compact` into the file.
     """
     assert json.loads(tap("--discover")) == REVIEWED
     names = [stream["tap_stream_id"] for stream in REVIEWED["streams"]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reliability.runs import Run, Table, at, row, run
+from reliability.runs import Run, row, run, table
 
 from mock_api import Account, MockAPI, Row
 
@@ -67,12 +67,9 @@ def test_a_state_of_the_first_release_resumes() -> None:
         first = run(api, **UNTIL)
         for device_id in GOLDEN["later"]:
             seconds = GOLDEN["later"][device_id]
-            api.add(device_id, [Row(row(device_id, s)) for s in seconds])
+            api.account.add(device_id, [Row(row(device_id, s)) for s in seconds])
         again = run(api, state=GOLDEN["state"], lookback_minutes=0)
-        resumed, fresh = Table(), Table()
-        resumed.load(first, again)
-        fresh.load(run(api))
-        assert resumed == fresh
+        assert table(first, again) == table(run(api))
     marks = {
         p["context"]["device_id"]: p["replication_key_value"]
         for p in GOLDEN["state"]["bookmarks"]["analytics"]["partitions"]
@@ -83,28 +80,12 @@ def test_a_state_of_the_first_release_resumes() -> None:
         assert record["timestamp"] >= marks.get(record["device_id"], "")
 
 
-def test_the_documented_row_has_its_id() -> None:
-    values: dict[str, Any] = {
-        "class_name": "total_count",
-        "count": 3,
-        "device_id": "W9d3f1bcad8e8abd",
-        "frame_number": 1,
-        "model_id": "sparse-crowd-density-alphapose",
-        "session_id": "1597644726430",
-        "source_file_name": "W9d3f1bcad8e8abd-1597644023-17-Aug-20-06-00-23.mp4",
-        "timestamp": "2020-08-17T06:16:45.000Z",
-    }
-    with MockAPI(Account({values["device_id"]: [Row(values)]})) as api:
-        (record,) = run(api).records()
-    assert record == {"record_id": "93ce1c9dcd6148b00662b6d64ca490ec", **values}
-
-
 def test_a_corrected_count_updates_its_record() -> None:
-    table = Table()
+    runs = []
     for count in (3, 4):
         with MockAPI(Account({"W": [Row(row("W", 0, count=count))]})) as api:
-            table.load(run(api))
-    (held,) = table.values()
+            runs.append(run(api))
+    (held,) = table(*runs).values()
     assert held["count"] == 4
 
 
@@ -119,11 +100,3 @@ def test_ids_do_not_depend_on_the_order_of_fields_and_rows() -> None:
             tables.append({r["record_id"]: r for r in run(api).records()})
     assert tables[0] == tables[1]
     assert len(tables[0]) == len(zones)
-
-
-def test_a_missing_device_id_is_that_of_the_request() -> None:
-    sent = {0: "", 1: None, 2: "Wa", 3: "Wother"}
-    rows = [Row({**row("Wa", n), "device_id": name}) for n, name in sent.items()]
-    with MockAPI(Account({"Wa": rows})) as api:
-        found = {r["timestamp"]: r["device_id"] for r in run(api).records()}
-    assert found == {at(n): "Wa" if name is None else name for n, name in sent.items()}

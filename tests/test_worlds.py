@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import product
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from reliability.runs import (
-    Table,
+    Run,
+    account,
     assert_complete,
     assert_isolated,
     at,
+    cells,
     choices,
-    expected,
     failures,
     row,
     run,
+    table,
 )
 
 from mock_api import Account, Fault, MockAPI, Row
 from tap_unleash.rules import MIN_LAST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from mock_api.faults import Kind
 
 
@@ -48,27 +47,26 @@ MIDDLE = {"start_date": "2020-08-07T08:00:00.000Z", "end_date": "2020-08-11T20:0
 ROWS = r"^/v1/analytics/(tableau/)?W[^/]*/"
 
 
-@dataclass(frozen=True)
-class World:
+class World(NamedTuple):
     """An account, an API, the runs, and which errors are allowed.
 
     Attributes:
         account: The data.
-        options: Those of the mock API.
         runs: The settings of each run.
+        options: Those of the mock API.
         errors: A pattern of the errors with which a device may fail.
         failing: Devices that must fail with such an error.
         forget: Whether the caches of the API run out between two runs.
     """
 
     account: Account
+    runs: tuple[dict[str, Any], ...]
     options: dict[str, Any]
-    runs: Sequence[dict[str, Any]] = ({},)
     errors: str | None = None
     failing: tuple[str, ...] = ()
     forget: bool = False
 
-    def rows(self, api: MockAPI, settings: dict[str, Any]) -> tuple[Any, Any]:
+    def rows(self, api: MockAPI, settings: dict[str, Any]) -> tuple[Counter[Any], Counter[Any]]:
         """The rows that a run must emit, and those that it may emit, of what is visible."""
         offset = timedelta(hours=self.options.get("range_offset_hours", 0))
         floor = self.options.get("round_bounds", "").startswith("floor")
@@ -79,13 +77,23 @@ class World:
         until = last.replace(microsecond=0) if floor else last
         since = first - timedelta(seconds=floor)
         return (
-            expected(r for when, r in known if first <= when <= until),
-            expected(r for when, r in known if since <= when <= last),
+            cells(r for when, r in known if first <= when <= until),
+            cells(r for when, r in known if since <= when <= last),
         )
 
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def world(
+    account: Account | None = None,
+    *runs: dict[str, Any],
+    **more: Any,
+) -> World:
+    """A world with a small account, small pages and one run, unless others are given."""
+    judged = {name: more.pop(name) for name in ("errors", "failing", "forget") if name in more}
+    return World(account or data(), runs or ({},), {"page_size": 20, **more}, **judged)
 
 
 def data(devices: int = 2, rows: int = 333, **more: Any) -> Account:
@@ -94,169 +102,122 @@ def data(devices: int = 2, rows: int = 333, **more: Any) -> Account:
 
 def changing(*, late: bool) -> Account:
     """An account in which a row arrives with each of many requests, late or newest."""
-    account, random = data(rows=335), Random(7)
-    for device_id in [*account.devices]:
+    made, random = data(rows=335), Random(7)
+    for device_id in [*made.devices]:
         for number in range(60):
             seconds = DAYS * 86_400 * (random.random() if late else 1) + number
             values = row(device_id, seconds, frame_number=number)
             moment = START + timedelta(seconds=seconds)
             values["timestamp"] = f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
-            account.add(device_id, [Row(values, after_requests=3 + number)])
-    return account
+            made.add(device_id, [Row(values, after_requests=3 + number)])
+    return made
 
 
 def milliseconds() -> Account:
     """An account in which no timestamp is a whole second."""
-    return Account(
-        {
-            name: [Row(row(name, 0.137 * i + 0.003, frame_number=i)) for i in range(600)]
-            for name in ("Wa", "Wb")
-        }
-    )
+    moments = [0.137 * i + 0.003 for i in range(600)]
+    return Account({n: [Row(row(n, seconds)) for seconds in moments] for n in ("Wa", "Wb")})
 
 
-def worlds() -> Iterator[tuple[str, World]]:
-    yield from limits()
-    yield from totals()
-    yield from lies()
-    yield from caches()
-    yield from clocks()
-    yield from calm()
+def outage(first: int) -> World:
+    devices = data(8, 200)
+    failing = tuple([*devices.devices][first : first + 3])
+    fault = Fault(kind="status_500", where=f"/({'|'.join(failing)})/")
+    return world(devices, page_size=100, faults=(fault,), errors="500", failing=failing)
 
 
-def limits() -> Iterator[tuple[str, World]]:
-    few = {"page_size": 20, "max_rows": 100}
-    for total, beyond in product(choices("max_rows_total"), choices("beyond_max_rows")):
-        options = {**few, "max_rows_total": total, "beyond_max_rows": beyond}
-        yield f"{total}-{beyond}", World(data(), options)
-    capped = {**few, "max_rows_total": "capped", "beyond_max_rows": "400"}
-    for order in ("descending", "stable-ties"):
-        yield f"capped-400-{order}", World(data(), {**capped, "order": order})
-    dense = data(1, 600, rows_per_second=150)  # more rows per second than are served
-    yield "capped-400-dense", World(dense, capped, errors="fills its last page")
+LIES: tuple[Kind, ...] = ("errors_and_no_data", "timed_out_half", "swallowed")
+# Never twice in a row for the same page: that cannot be told from the end.
+LYING = [
+    tuple(Fault(kind=kind, where=ROWS, start=n, until=n) for n in range(2, 200, 7)) for kind in LIES
+]
+CAPPED: dict[str, Any] = {"max_rows": 100, "max_rows_total": "capped", "beyond_max_rows": "400"}
+FIXED = {"end_date": "2020-08-18T00:00:00.000Z", **ALL}
+PART = {"start_date": at(16.5), "end_date": at(65.7)}
+AFTER = "timestamps after the end of the requested range"
+
+WORLDS = [
+    *(
+        world(max_rows=100, max_rows_total=total, beyond_max_rows=beyond)
+        for total, beyond in product(choices("max_rows_total"), choices("beyond_max_rows"))
+    ),
+    *(world(**CAPPED, order=order) for order in ("descending", "stable-ties")),
+    # More rows per second than are served.
+    world(data(1, 600, rows_per_second=150), **CAPPED, errors="fills its last page"),
+    *(world(total=total) for total in choices("total")[1:] if total != "device"),
+    *(
+        world(data(1, 1800), LATE, total=total, errors="cannot be read in parts")
+        for total in ("device", "zero")
+    ),
+    world(changing(late=True), FIXED, FIXED, total_cache_seconds=60),
+    world(changing(late=False), ALL, ALL, total_cache_seconds=60),
+    *(
+        world(data(3), {**STEADY, "concurrency": 1}, page_size=50, total=total, faults=faults)
+        for faults, total in product(LYING, ("present", "missing"))
+    ),
+    *map(outage, (0, 4)),
+    *(world(data(8, 200), page_size=70, empty_form=form) for form in choices("empty_form")[1:]),
+    world(session_form="null"),
+    *(
+        world(data(rows=335), cache_seconds=300, page_size=size, expire_per_request=count)
+        for count, size in ((3, 20), (1, 20), (1, 100), (7, 100))
+    ),
+    *(
+        world(changing(late=late), ALL, ALL, cache_seconds=300, order=order, forget=True)
+        for late, order in product((True, False), ("ascending", "descending"))
+    ),
+    world(data(rows=335), expire_per_request=3),
+    world(changing(late=True), ALL, ALL),
+    *(
+        world(data(), settings, page_size=100, range_offset_hours=hours, errors=errors)
+        for (hours, errors), settings in product(((2, None), (25, None), (-2, AFTER)), (MIDDLE, {}))
+    ),
+    *(
+        world(milliseconds(), *runs, page_size=size, round_bounds="floor-second")
+        for size, runs in product((20, 1000), ((PART, {}), ({},)))
+    ),
+    world(milliseconds(), round_bounds="floor-second", max_pages=5),
+    *(world(data(), MIDDLE, max_range_seconds=seconds) for seconds in (86_400, 20_000)),
+    *(
+        world(data(2, 500, rows_per_second=100), page_size=size, order=order)
+        for order, size in product(("stable-ties", "descending-stable-ties"), (100, 70))
+    ),
+    *(
+        world(data(3), page_size=70, **{option: choice})
+        for option in ("order", "bounds", "round_bounds", "past_end")
+        for choice in choices(option)
+    ),
+    world(data(3), {"response_format": "tableau"}),
+    world(data(2, 6_000), page_size=1000),
+    *(world(data(2, 240, rows_per_second=60), total=total) for total in ("present", "missing")),
+    world(data(), {"end_date": MIDDLE["start_date"]}, LATE, {}),
+]
 
 
-def totals() -> Iterator[tuple[str, World]]:
-    for total in ("floor", "low", "zero", "first-page", "string", "float"):
-        yield f"total-{total}", World(data(), {"page_size": 20, "total": total})
-    for total in ("device", "zero"):
-        options = {"page_size": 20, "total": total}
-        account = data(1, 1800)
-        yield (
-            f"total-{total}-part",
-            World(account, options, [LATE], errors="cannot be read in parts"),
-        )
-    options = {"page_size": 20, "total_cache_seconds": 60}
-    fixed = {"end_date": "2020-08-18T00:00:00.000Z", **ALL}
-    yield "total-cached-late", World(changing(late=True), options, [fixed, fixed])
-    yield "total-cached-new", World(changing(late=False), options, [ALL, ALL])
-
-
-def lies() -> Iterator[tuple[str, World]]:
-    kinds: list[Kind] = ["errors_and_no_data", "timed_out_half", "swallowed"]
-    for kind, total in product(kinds, ("present", "missing")):
-        options: dict[str, Any] = {"page_size": 50, "total": total}
-        settings: dict[str, Any] = {**STEADY, "concurrency": 1}
-        # Never twice in a row for the same page: that cannot be told from the end.
-        options["faults"] = [
-            Fault(kind=kind, where=ROWS, start=n, until=n) for n in range(2, 200, 7)
-        ]
-        yield f"{kind}-{total}", World(data(3), options, [settings])
-    for first in (0, 4):
-        account = data(8, 200)
-        failing = tuple([*account.devices][first : first + 3])
-        faults = [Fault(kind="status_500", where=f"/({'|'.join(failing)})/")]
-        world = World(account, {"page_size": 100, "faults": faults}, errors="500", failing=failing)
-        yield f"outage-{first}", world
-    for form in choices("empty_form")[1:]:
-        yield (f"empty-{form}", World(data(8, 200), {"page_size": 70, "empty_form": form}))
-    yield "sessions-null", World(data(), {"page_size": 100, "session_form": "null"})
-
-
-def caches() -> Iterator[tuple[str, World]]:
-    for count, size in ((3, 20), (1, 20), (1, 100), (7, 100)):
-        expiring = {"cache_seconds": 300, "page_size": size, "expire_per_request": count}
-        yield f"cache-expire-{count}-{size}", World(data(rows=335), expiring)
-    for late, order in product((True, False), ("ascending", "descending")):
-        options: dict[str, Any] = {"cache_seconds": 300, "page_size": 20, "order": order}
-        world = World(changing(late=late), options, [ALL, ALL], forget=True)
-        yield f"cache-{'late' if late else 'new'}-{order}", world
-    yield "expire", World(data(rows=335), {"page_size": 20, "expire_per_request": 3})
-    yield "late", World(changing(late=True), {"page_size": 20}, [ALL, ALL])
-
-
-def clocks() -> Iterator[tuple[str, World]]:
-    for hours, name in product((2, 25, -2), ("part", "all")):
-        options: dict[str, Any] = {"page_size": 100, "range_offset_hours": hours}
-        errors = "timestamps after the end of the requested range" if hours < 0 else None
-        runs = [MIDDLE] if name == "part" else [{}]
-        yield f"offset-{hours}-{name}", World(data(), options, runs, errors=errors)
-    part = {"start_date": at(16.5), "end_date": at(65.7)}
-    for size, name in product((20, 1000), ("part", "all")):
-        options = {"page_size": size, "round_bounds": "floor-second"}
-        runs = [part, {}] if name == "part" else [{}]
-        yield f"floor-{size}-{name}", World(milliseconds(), options, runs)
-    options = {"page_size": 20, "round_bounds": "floor-second", "max_pages": 5}
-    yield "floor-max-pages", World(milliseconds(), options)
-
-
-def calm() -> Iterator[tuple[str, World]]:
-    for order, size in product(("stable-ties", "descending-stable-ties"), (100, 70)):
-        account = data(2, 500, rows_per_second=100)
-        options = {"page_size": size, "order": order}
-        yield f"{order}-{size}", World(account, options)
-    for option in ("order", "bounds", "round_bounds", "past_end", "tableau_form"):
-        for choice in choices(option):
-            options = {"page_size": 70, option: choice}
-            form = "tableau" if option == "tableau_form" else "size_optimized"
-            world = World(data(3), options, [{"response_format": form}])
-            yield f"calm-{option}-{choice}", world
-    for total in ("missing", "null"):
-        yield f"calm-total-{total}", World(data(3), {"page_size": 70, "total": total})
-    yield "calm-large", World(data(2, 6_000), {"page_size": 1000})
-    for total in ("present", "missing"):
-        options = {"page_size": 20, "total": total}
-        account = data(2, 240, rows_per_second=60)
-        yield f"calm-dense-{total}", World(account, options)
-    runs = [{"end_date": MIDDLE["start_date"]}, LATE, {}]
-    yield "later-start-date", World(data(), {"page_size": 100}, runs)
-
-
-@pytest.mark.parametrize("world", [pytest.param(world, id=name) for name, world in worlds()])
+@pytest.mark.parametrize("world", WORLDS)
 def test_world(world: World) -> None:
-    table, may = Table(), Counter[Any]()
-    state = None
+    runs: list[Run] = []
+    may = Counter[Any]()
     with MockAPI(world.account, **world.options) as api:
         for settings in world.runs:
             if world.forget:
                 api.state._cache.clear()
             before, maybe_before = world.rows(api, settings)
-            result = run(api, state=state, **settings)
+            runs.append(run(api, state=runs[-1].state if runs else None, **settings))
             after, maybe_after = world.rows(api, settings)
-            state = result.state
-            table.load(result)
+            loaded = cells(table(*runs).values())
             may |= maybe_before | maybe_after
-            errors = failures(result)
+            errors = failures(runs[-1])
             failed = {name.split("'")[1] for name in errors}
             assert failed >= {*world.failing}
             if errors:
                 assert world.errors is not None, errors
                 assert all(re.search(world.errors, e) for e in errors.values()), errors
-            must = {
-                cells: n
-                for cells, n in (before & after).items()
-                if dict(cells)["device_id"] not in failed
-            }
-            lost = Counter(must) - table.rows()
-            assert not lost, f"{lost.total()} of {len(must)} lost: {next(iter(lost))}"
-            extra = table.rows() - may
+            must = before & after
+            lost = [row for row in must - loaded if dict(row)["device_id"] not in failed]
+            assert not lost, f"{len(lost)} of {len(must)} lost: {lost[0]}"
+            extra = loaded - may
             assert not extra, f"{extra.total()} invented: {next(iter(extra))}"
-
-
-def dense(devices: int, rows: int) -> Account:
-    """An account with a row per second, so that no instant is ambiguous."""
-    names = [f"W{number:02}" for number in range(devices)]
-    return Account({n: [Row(row(n, second)) for second in range(rows)] for n in names})
 
 
 def requests(api: MockAPI, device_id: str = "W") -> int:
@@ -266,13 +227,13 @@ def requests(api: MockAPI, device_id: str = "W") -> int:
 
 @pytest.mark.parametrize("pages", [2, 3, 10, 40])
 def test_a_calm_window_takes_two_requests_more_than_pages(pages: int) -> None:
-    with MockAPI(dense(1, 20 * pages - 7), page_size=20) as api:
+    with MockAPI(account(W=20 * pages - 7), page_size=20) as api:
         assert run(api).code == 0
         assert requests(api) == pages + 2
 
 
 def test_a_device_without_new_rows_takes_one_request() -> None:
-    with MockAPI(dense(40, 20), page_size=1000) as api:
+    with MockAPI(account(**{f"W{n}": 20 for n in range(40)})) as api:
         state = run(api).state
         asked = requests(api)
         again = run(api, state=state, lookback_minutes=0, concurrency=1)
@@ -284,7 +245,7 @@ def test_a_device_without_new_rows_takes_one_request() -> None:
 @pytest.mark.parametrize("kind", ["status_500", "status_502", "status_503", "status_504"])
 def test_an_outage_takes_few_requests(kind: Kind) -> None:
     faults = [Fault(kind=kind, where="/W01/")]
-    with MockAPI(dense(4, 300), page_size=20, faults=faults) as api:
+    with MockAPI(account(W00=300, W01=300, W02=300), page_size=20, faults=faults) as api:
         assert_isolated(run(api), "W01")
         assert 9 <= requests(api, "W01/") <= 60
 
@@ -293,8 +254,7 @@ def test_a_serial_backend_is_not_asked_in_vain() -> None:
     asked = []
     for concurrency in (1, 4):
         # At ten times the speed of a backend with 0.4 s and a gateway with 1 s.
-        account = data(5, 600)
-        with MockAPI(account, page_size=100, serial_seconds=0.04, gateway_timeout=0.1) as api:
+        with MockAPI(data(5, 600), page_size=100, serial_seconds=0.04, gateway_timeout=0.1) as api:
             result = run(api, concurrency=concurrency, speed=10)
             assert_complete(api, result)
             asked.append(requests(api))

@@ -1,4 +1,4 @@
-"""The tap with other constants, alone or as forks of a process that has imported it."""
+"""The tap with other constants, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,29 +10,27 @@ from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
 
-from tap_unleash import client, session
+from tap_unleash import session
 from tap_unleash.tap import TapUnleash
 
 
-def hurry(speed: float) -> None:
+def hurry(speed: float) -> dict[str, Any]:
     """Let the tap wait so many times shorter, but give up as late as usual."""
     clock = SimpleNamespace(
         monotonic=lambda: time.monotonic() * speed,
         sleep=lambda seconds: time.sleep(seconds / speed),
     )
-    jitter = {"backoff_jitter": lambda _self, value: value / speed}
-    for owner, changed in ((client.UnleashStream, jitter), (session, {"time": clock})):
-        for name, value in changed.items():
-            getattr(owner, name)
-            setattr(owner, name, value)
-    session.MAX_RETRY_AFTER = int(session.MAX_RETRY_AFTER * speed)
+    return {
+        "client.UnleashStream.backoff_jitter": lambda _self, value: value / speed,
+        "session.time": clock,
+        "session.MAX_RETRY_AFTER": int(session.MAX_RETRY_AFTER * speed),
+    }
 
 
 def run(job: dict[str, Any]) -> None:
     """Run the tap's command line."""
-    if job["speed"] != 1:
-        hurry(job["speed"])
-    for name, value in job["constants"].items():
+    changes = hurry(job["speed"]) if job["speed"] != 1 else {}
+    for name, value in (changes | job["constants"]).items():
         module, _, constant = f"tap_unleash.{name}".rpartition(".")
         owner = resolve_name(module)
         getattr(owner, constant)
@@ -40,22 +38,15 @@ def run(job: dict[str, Any]) -> None:
     TapUnleash.cli(args=job["arguments"], prog_name="tap-unleash")
 
 
-def serve() -> None:
-    """Run a job per line of standard input; print the process ID, then its exit code."""
-    while line := sys.stdin.readline():
-        job = json.loads(line)
-        if not (child := os.fork()):
-            for number, path in ((0, os.devnull), (1, job["out"]), (2, job["err"])):
-                flags = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
-                os.dup2(os.open(path, flags, 0o600), number)
-            os.environ.clear()
-            os.environ.update(job["env"])
-            run(job)
-            sys.exit()
-        print(child, flush=True)  # noqa: T201
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+def fork(job: dict[str, Any]) -> None:
+    """Run it in a fork of a process that has imported it."""
+    for number, path in enumerate((os.devnull, job["out"], job["err"])):
+        flags = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
+        os.dup2(os.open(path, flags, 0o600), number)
+    os.environ.clear()
+    os.environ.update(job["env"])
+    run(job)
 
 
 if __name__ == "__main__":
-    serve() if len(sys.argv) == 1 else run(json.loads(sys.argv[1]))
+    run(json.loads(sys.argv[1]))

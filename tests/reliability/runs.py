@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
 import gzip
 import json
+import multiprocessing
 import os
 import re
-import select
-import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import cache, cached_property
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from mock_api import Options
+from demo.pipeline import ROOT
+from mock_api import Account, Options, Row
+from reliability import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from mock_api import MockAPI
 
 CATALOG = Path(__file__).parents[1] / "catalog.json"
-PROGRAM = Path(__file__).with_name("program.py")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tap_unleash.tap"])  # which takes a second to import
 
 LONG = 120.0
 """Seconds until a run that does not end is given up."""
@@ -85,16 +85,10 @@ class Run:
         }
 
 
-class Table(dict[str, dict[str, Any]]):
+def table(*runs: Run) -> dict[str, dict[str, Any]]:
     """The table of the stream `analytics` in the destination of an upserting target."""
-
-    def load(self, *runs: Run) -> None:
-        for message in chain.from_iterable(r.messages for r in runs):
-            if message.get("stream") == "analytics":
-                self |= {r["record_id"]: r for r in _records(message)}
-
-    def rows(self) -> Counter[Cells]:
-        return expected(self.values())
+    messages = (m for r in runs for m in r.messages if m.get("stream") == "analytics")
+    return {record["record_id"]: record for m in messages for record in _records(m)}
 
 
 def _records(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -106,39 +100,23 @@ def _records(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
             yield from map(json.loads, file)
 
 
-def expected(rows: Iterable[Mapping[str, Any]]) -> Counter[Cells]:
-    """The rows of the table for rows of the API; 3 and 3.0 are equal."""
+def cells(rows: Iterable[Mapping[str, Any]]) -> Counter[Cells]:
+    """The rows of the API, or of a table, in a form to compare; 3 and 3.0 are equal."""
     return Counter(tuple(sorted((k, r[k]) for k in r if k != "record_id")) for r in rows)
 
 
-def assert_truth(table: Table, truth: Counter[Cells]) -> None:
-    missing, invented = truth - table.rows(), table.rows() - truth
+def assert_loaded(rows: Iterable[Mapping[str, Any]], *runs: Run) -> None:
+    """Check that the runs together load exactly these rows of the API."""
+    truth, loaded = cells(rows), cells(table(*runs).values())
+    missing, invented = truth - loaded, loaded - truth
     assert not missing, f"{missing.total()} missing, such as {next(iter(missing))}"
     assert not invented, f"{invented.total()} invented, such as {next(iter(invented))}"
 
 
 def assert_complete(api: MockAPI, *runs: Run) -> None:
-    """Check that the last run succeeded, and that all together emitted the account's rows."""
+    """Check that the last run succeeded, and that all together load the account's rows."""
     assert runs[-1].code == 0, runs[-1].err
-    table = Table()
-    table.load(*runs)
-    assert_truth(table, expected(api.truth()))
-
-
-@contextmanager
-def command(
-    api: MockAPI | str,
-    *,
-    constants: Mapping[str, float] | None = None,
-    speed: float = 1,
-    **options: Any,
-) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """The command line and environment of a run, while its files exist."""
-    with job(api, constants=constants, speed=speed, **options) as made:
-        program = ["-m", "tap_unleash", *made["arguments"]]
-        if constants or speed != 1:
-            program = [str(PROGRAM), json.dumps(made)]
-        yield [sys.executable, *program], made["env"]
+    assert_loaded(api.truth(), *runs)
 
 
 @contextmanager
@@ -159,8 +137,7 @@ def job(  # noqa: PLR0913
     config = {"api_key": "mock", "api_url": url, **settings}
     with TemporaryDirectory() as folder:
         arguments = [*arguments]
-        files = {"config": config, "state": state, "catalog": catalog}
-        for name, content in files.items():
+        for name, content in {"config": config, "state": state, "catalog": catalog}.items():
             if content is not None:
                 path = Path(folder, f"{name}.json")
                 path.write_text(json.dumps(content), encoding="utf-8")
@@ -175,48 +152,38 @@ def job(  # noqa: PLR0913
         }
 
 
-@cache
-def _server() -> subprocess.Popen[bytes]:
-    """The process whose forks are the runs; it ends when its input is closed."""
-    pipe = subprocess.PIPE
-    program = [sys.executable, str(PROGRAM)]
-    server = subprocess.Popen(program, bufsize=0, stdin=pipe, stdout=pipe)
-    atexit.register(server.communicate)
-    return server
-
-
-def _reply(timeout: float | None = None) -> int | None:
-    stream = _server().stdout
-    assert stream is not None
-    ready, _, _ = select.select([stream], [], [], timeout)
-    return int(stream.readline()) if ready else None
+@contextmanager
+def command(
+    api: MockAPI | str, *, speed: float = 1, **options: Any
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The command line and environment of a run, while its files exist."""
+    with job(api, speed=speed, **options) as made:
+        arguments = ["-m", "tap_unleash", *made["arguments"]]
+        if made["constants"]:
+            arguments = [program.__file__, json.dumps(made)]
+        yield [sys.executable, *arguments], made["env"]
 
 
 def run(api: MockAPI | str, *, kill_at: int | None = None, **options: Any) -> Run:
     """Run the tap to its end, or kill it when so many bytes of its output were read."""
     with job(api, **options) as made:
         out, err = map(Path, (made["out"], made["err"]))
-        stdin = _server().stdin
-        assert stdin is not None
+        process = FORKS.Process(target=program.fork, args=(made,))
         if kill_at is not None:
             os.mkfifo(out)
-        stdin.write(f"{json.dumps(made)}\n".encode())
-        child = _reply()
-        assert child is not None
+        process.start()
+        written = b""
         if kill_at is not None:
             with out.open("rb", buffering=0) as pipe:
                 written = read(pipe, kill_at)
-                with suppress(ProcessLookupError):  # the run may have ended
-                    os.kill(child, signal.SIGKILL)
-                code = _reply()
-        elif (code := _reply(LONG)) is None:
-            os.kill(child, signal.SIGKILL)
-            _reply()
+                process.kill()
+        process.join(LONG)
+        if process.exitcode is None:
+            process.kill()
             pytest.fail(f"the run does not end: {err.read_text()[-2000:]}")
-        else:
+        if kill_at is None:
             written = out.read_bytes()
-        assert code is not None
-        return Run(code, written, err.read_text(encoding="utf-8"))
+        return Run(process.exitcode, written, err.read_text(encoding="utf-8"))
 
 
 @contextmanager
@@ -232,6 +199,19 @@ def started(api: MockAPI | str, **options: Any) -> Iterator[subprocess.Popen[byt
         except BaseException:
             process.kill()  # otherwise, a test that fails would wait for it
             raise
+
+
+def state(**bookmarks: str) -> dict[str, Any]:
+    """The state after a sync of these devices."""
+    partitions = [
+        {
+            "context": {"device_id": device_id},
+            "replication_key": "timestamp",
+            "replication_key_value": value,
+        }
+        for device_id, value in bookmarks.items()
+    ]
+    return {"bookmarks": {"analytics": {"partitions": partitions}, "other": {"x": 1}}}
 
 
 def catalog(*selected: str) -> dict[str, Any]:
@@ -257,10 +237,20 @@ def assert_one_line(result: Run) -> str:
     """Check that the run ended with exit code 1 and one line on stderr; return the line."""
     (line,) = result.err.splitlines()
     assert line.startswith("tap-unleash: ")
+    assert len(line) < 240  # three lines of a terminal
+    assert _EXPLAINED.match(line.removeprefix("tap-unleash: ")), line
     assert result.code == 1
     return line
 
 
+_PAGE = (ROOT / "docs/reference/errors.md").read_text().partition("## Messages")[2]
+MESSAGES = re.findall(r"`([^`]+)`(?=<br>| \|)", _PAGE)
+"""The messages on the page; `…` stands for anything."""
+
+_EXPLAINED = re.compile(
+    "|".join(re.escape(m.removesuffix(" …")).replace("…", ".*") for m in MESSAGES)
+    + r"|\w+Error: "  # of the SDK
+)
 _FAILURE = re.compile(r".*\| ERROR +\| .*\| Failed to sync ((?:device|stream) '.+?'): (.+\.)")
 
 
@@ -276,6 +266,7 @@ def failures(result: Run) -> dict[str, str]:
     found = [match for line in logged if (match := _FAILURE.fullmatch(line))]
     assert len(found) == len(logged), result.err
     errors = {match[1]: match[2] for match in found}
+    assert all(map(_EXPLAINED.match, errors.values())), errors
     names = ", ".join([*errors][:10]) + (", …" if len(errors) > 10 else "")
     assert last.startswith(f"tap-unleash: Sync incomplete: {len(logged)} failed ({names}); ")
     assert result.code == 1
@@ -313,3 +304,8 @@ def row(device_id: str, seconds: float, **values: Any) -> dict[str, Any]:
         "timestamp": at(seconds),
         **values,
     }
+
+
+def account(**rows: int) -> Account:
+    """Devices with so many rows, one per second."""
+    return Account({n: [Row(row(n, s)) for s in range(count)] for n, count in rows.items()})

@@ -18,12 +18,10 @@ from mock_api import Account, Fault, MockAPI, Row
 from reliability.runs import (
     EVERY_WINDOW,
     Run,
-    Table,
     assert_complete,
+    assert_loaded,
     assert_one_line,
-    assert_truth,
     choices,
-    expected,
     failures,
     read,
     row,
@@ -92,19 +90,15 @@ class Scenario:
         return found
 
 
-def survive(
-    scenario: Scenario, api: MockAPI, table: Table, state: dict[str, Any] | None, **settings: Any
-) -> dict[str, Any] | None:
-    """Run until a run succeeds, after some that are killed; return the last state."""
-    random = scenario.random
-    options = {"constants": scenario.constants, **scenario.settings, **settings}
+def survive(scenario: Scenario, api: MockAPI, runs: list[Run], **settings: Any) -> None:
+    """Run until a run succeeds, after some that are killed, from the state so far."""
     output = 3_000 + 250 * len(api.truth())
-    for kill_at in [*(random.randrange(output) for _ in range(3)), *[None] * 9]:
-        result = run(api, state=state, kill_at=kill_at, **options)
-        table.load(result)
-        state = result.state or state
-        if kill_at is None and not failures(result):
-            return state
+    for kill_at in [*(scenario.random.randrange(output) for _ in range(3)), *[None] * 9]:
+        state = next((run.state for run in runs[::-1] if run.state), None)
+        options = {"constants": scenario.constants, **scenario.settings, **settings}
+        runs.append(run(api, state=state, kill_at=kill_at, **options))
+        if kill_at is None and not failures(runs[-1]):
+            return
     pytest.fail("no run succeeds")
 
 
@@ -114,20 +108,20 @@ def test_the_table_is_exact_after_kills(number: int, tmp_path: Path) -> None:
     account = Account({name: scenario.rows(name, 150) for name in scenario.names})
     settings: dict[str, Any] = {}
     if number % 3 == 0:
-        encoding = {"format": "jsonl", "compression": "gzip"}
-        storage = {"root": tmp_path.as_uri()}
-        settings["batch_config"] = {"encoding": encoding, "storage": storage}
-        settings["batch_config"]["batch_size"] = scenario.random.choice([1, 7, 90])
-    table = Table()
+        settings["batch_config"] = {
+            "encoding": {"format": "jsonl", "compression": "gzip"},
+            "storage": {"root": tmp_path.as_uri()},
+            "batch_size": scenario.random.choice([1, 7, 90]),
+        }
+    runs: list[Run] = []
     with MockAPI(account, **scenario.options) as api:
-        state = survive(scenario, api, table, None, **settings)
+        survive(scenario, api, runs, **settings)
         for name in scenario.names:
             api.state.visits[name] += 1000
-            api.add(name, scenario.rows(name, 20))
+            api.account.add(name, scenario.rows(name, 20))
             api.state.visits[name] += 1000
-        settings["lookback_minutes"] = EVERYTHING
-        survive(scenario, api, table, state, **settings)
-        assert_truth(table, expected(api.truth()))
+        survive(scenario, api, runs, **settings, lookback_minutes=EVERYTHING)
+        assert_loaded(api.truth(), *runs)
 
 
 @pytest.mark.soak

@@ -114,7 +114,6 @@ class Source:
         self.counts: Counter[Key] = Counter()
         self.watches: list[Watch] = []
         self.inserted = self.expired = self.requests = 0
-        self.answers: list[tuple[PageRequest, list[Stored]]] = []
         self.log: list[tuple[object, ...]] = []
         self._lost: set[object] = set()
         self._cache: dict[object, tuple[int, Page]] = {}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_unleash.errors import UnleashError
-from tap_unleash.page import COLUMNS, EMPTY, EXTRA, InvalidResponse, decode_page
+from tap_unleash.page import COLUMNS, EMPTY, InvalidResponse, decode_page
 from tap_unleash.timestamps import format_timestamp, parse_timestamp
 from tap_unleash.windows import EARLIEST, LATEST
 
@@ -122,11 +122,9 @@ def test_value(name: str, sent: str, value: object, extra: object) -> None:
 
 
 def test_extra_fields_are_compact_and_sorted() -> None:
-    (row,) = decode_page(
-        body([{"timestamp": STAMP, "b": {"y": 1, "x": [1.5]}, "a": "é"}], tableau=True),
-        device_id="W",
-    ).rows
-    assert row[EXTRA] == '{"a":"é","b":{"x":[1.5],"y":1}}'.encode()
+    sent = [{"timestamp": STAMP, "b": {"y": 1, "x": [1.5]}, "a": "é"}]
+    (row,) = decode(body(sent, tableau=True))
+    assert row["extra"] == '{"a":"é","b":{"x":[1.5],"y":1}}'.encode()
 
 
 def test_each_unknown_field_is_reported() -> None:
@@ -137,19 +135,18 @@ def test_each_unknown_field_is_reported() -> None:
 
 
 TIMESTAMPS = {
-    "2024-05-01T00:00:00.000Z": "2024-05-01T00:00:00.000Z",
-    "2024-05-01t00:00:00z": "2024-05-01T00:00:00.000Z",
-    "2024-05-01T00:00:00": "2024-05-01T00:00:00.000Z",
-    "2024-05-01T00:00:00.1": "2024-05-01T00:00:00.100Z",
-    "2024-05-01T00:00:00.123456789Z": "2024-05-01T00:00:00.123456789Z",
-    "2024-05-01T00:00:00.123000Z": "2024-05-01T00:00:00.123Z",
-    "2024-05-01T02:00:00.5+02:00": "2024-05-01T00:00:00.500Z",
-    "2024-05-01 02:00:00+02": "2024-05-01T00:00:00.000Z",
-    "2024-05-01 05:30:00+0530": "2024-05-01T00:00:00.000Z",
-    "2024-04-30 23:59:30-00:00:30": "2024-05-01T00:00:00.000Z",
-    "2024-05-01 00:00:00.25 +00": "2024-05-01T00:00:00.250Z",
-    "2016-12-31T23:59:60Z": "2017-01-01T00:00:00.000Z",
-    "2024-05-01T00:00": "2024-05-01T00:00:00.000Z",
+    "2024-05-01t00:00:00z": "00.000Z",
+    "2024-05-01T00:00:00": "00.000Z",
+    "2024-05-01T00:00": "00.000Z",
+    "2024-05-01T00:00:00.1": "00.100Z",
+    "2024-05-01T00:00:00.123456789Z": "00.123456789Z",
+    "2024-05-01T00:00:00.123000Z": "00.123Z",
+    "2024-05-01T02:00:00.5+02:00": "00.500Z",
+    "2024-05-01 02:00:00+02": "00.000Z",
+    "2024-05-01 05:30:00+0530": "00.000Z",
+    "2024-04-30 23:59:30-00:00:30": "00.000Z",
+    "2024-05-01 00:00:00.25 +00": "00.250Z",
+    "2024-04-30T23:59:60Z": "00.000Z",
 }
 
 
@@ -159,9 +156,8 @@ def test_every_form_of_a_timestamp_is_accepted(sent: str) -> None:
         rows = [{**dict.fromkeys(COLUMNS), "timestamp": t} for t in [sent, *other]]
         page = decode_page(body(rows, tableau=False), device_id="W")
         stamp = page.rows[0][6]
-        assert stamp == TIMESTAMPS[sent]
+        assert stamp == f"2024-05-01T00:00:{TIMESTAMPS[sent]}"
         assert page.instants[stamp] == parse_timestamp(stamp)[1]
-    assert format_timestamp(parse_timestamp(sent)[1])[:23] == TIMESTAMPS[sent][:23]
 
 
 @given(st.integers(EARLIEST, LATEST))
@@ -180,26 +176,16 @@ def test_an_invalid_timestamp_names_the_row(sent: object) -> None:
 
 
 INVALID = [
-    b"",
-    b"{",
-    b"null",
-    b'"text"',
-    b"{}",
-    b'{"data": {}}',
-    b'{"data": 0}',
-    b'{"data": [1]}',
-    b'{"data": [[1]]}',
-    b'{"keys": ["a", "b"], "data": [[1]]}',
-    b'{"keys": ["a", "a"], "data": [[1, 2]]}',
-    b'{"data": [], "errors": ["x"]}',
-    b'{"data": [], "error": "x"}',
-    b'{"data": [], "timed_out": true}',
-    b'{"data": [], "total_num_pages": -1}',
-    b'{"data": [], "total_num_pages": 1.5}',
-    b'{"data": [], "total_num_pages": "x"}',
-    b'{"data": [], "total_num_pages": [1]}',
-    b'{"data": [], "total_num_pages": 1e999}',
-    b'{"data": [' + b"[" * 100_000,
+    *(b"", b"{", b"null", b'"text"', b"{}"),
+    *(b'{"data": %b}' % data for data in (b"{}", b"0", b"[1]", b"[[1]]", b"[" * 100_000)),
+    *(b'{"keys": ["a", "%b"], "data": [[%b]]}' % pair for pair in ((b"b", b"1"), (b"a", b"1, 2"))),
+    *(
+        b'{"data": [], %b}' % rest
+        for rest in (
+            *(b'"errors": ["x"]', b'"error": "x"', b'"timed_out": true'),
+            *(b'"total_num_pages": %b' % t for t in (b"-1", b"1.5", b'"x"', b"[1]", b"1e999")),
+        )
+    ),
     b'{"data": [{"timestamp": "2024-05-01T00:00:00Z", "x": "\\ud800"}]}',
 ]
 

@@ -4,31 +4,27 @@ Assumptions
 -----------
 The API takes each page from the rows of that moment, as a database with ``LIMIT`` and
 ``OFFSET`` does, and its page size is constant. Then a source that does not change is read
-exactly, in whatever order its rows come, even in another one with each request. (Unsorted
-timestamps must be whole milliseconds.)
+exactly, in whatever order its rows come. (Unsorted timestamps must be whole milliseconds.)
 
-A source that changes while a window is being read is read exactly under one of these
-assumptions:
+A source that changes while a window is being read is read exactly in these cases:
 
-- Rows are inserted anywhere, and none is deleted. Or rows are deleted anywhere, and none is
-  inserted.
+- Rows are inserted anywhere, and none is deleted, or the other way round.
 - Rows are inserted anywhere, and the oldest ones expire: all rows of a millisecond at once,
-  and no row is inserted at or before it afterwards. The API sorts by timestamp, in ascending
-  or descending order. Rows of one timestamp may come in any order, even in another one with
-  each request.
+  and no row is inserted at or before it afterwards. The API sorts by timestamp; rows of one
+  timestamp may come in another order with each request.
 
 Exact means that the number of emitted copies of each row lies between the fewest and the
 most that the source had at any moment while the row's window was being read.
 
 The API may be wrong about the number of pages. It may refuse a page beyond the first, or
-answer any request with an empty page, but not twice in a row for the same page. A cache may
-repeat the response for a URL. The API may limit its pages, if it returns at least two, the
-last one of them in full, and if no second has more rows.
+answer with an empty page, but not twice in a row for the same page. A cache may repeat the
+response for a URL. The API may limit its pages, if it returns at least two, the last one of
+them in full, and if no second has more rows.
 
-The bounds of a range may be inclusive or exclusive. The API may round them outward, to
-seconds or days. If at least one bound is inclusive, it may also round both down: to seconds,
-or to days if no row lies in the last millisecond of a second. It may filter by another clock
-than the one that it prints. `Reading` says what is compared then.
+Bounds may be inclusive or exclusive. The API may round them outward, to seconds or days. If
+at least one bound is inclusive, it may also round both down: to seconds, or to days if no
+row lies in the last millisecond of a second. It may filter by another clock than the one
+that it prints. `Reading` says what is compared then.
 
 Liveness
 --------
@@ -51,13 +47,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from tap_unleash import pagination, rules
 from tap_unleash.pagination import TotalPagesPaginator
@@ -333,79 +322,6 @@ def test_a_calm_window_costs_few_requests(number: int) -> None:
     assert source.requests == looks + len(alone)
 
 
-SMALL_ROWS = st.tuples(
-    st.sampled_from([0, 1, 2, 1_000, 2_000, DAY]).map(lambda ms: (MIDNIGHT + ms) * 1000),
-    st.integers(0, 1),
-)
-
-
-class ChangingSource(RuleBasedStateMachine):
-    """A small source, so that hypothesis reduces a failure to very few steps."""
-
-    reading: Reading
-
-    @initialize(
-        rows=st.lists(SMALL_ROWS, max_size=20),
-        changes=st.sampled_from(sorted(CHANGES)),
-        options=st.fixed_dictionaries(
-            {
-                "page_size": st.integers(1, 5),
-                "order": st.sampled_from([1, -1]),
-                "ties": st.sampled_from(["stable", "per URL", "per request"]),
-                "total": st.sampled_from(["exact", "exact", "none", "floor", "zero"]),
-                "inclusive": st.tuples(st.booleans(), st.booleans()),
-                "past_the_end": st.sampled_from(["empty", "refused", "last page"]),
-                "swallowed": st.sampled_from([None, 3]),
-            }
-        ),
-        max_pages=st.sampled_from([2, 60]),
-    )
-    def begin(self, rows: list[Key], changes: str, options: dict[str, Any], max_pages: int) -> None:
-        self.changes = CHANGES[changes]
-        self.source = Source(**options)
-        for row in rows:
-            self.source.insert(*row)
-        window = TimeWindow("W1", MIDNIGHT - DAY, MIDNIGHT + 2 * DAY)
-        self.reading = Reading(self.source, [window], max_pages=max_pages)
-
-    @rule(places=st.lists(st.integers(0, 30), min_size=1, max_size=6))
-    def answer(self, places: list[int]) -> None:
-        for place in places:
-            if wanted := self.reading.wanted:
-                self.reading.answer(place % len(wanted))
-
-    @precondition(lambda self: "insert" in self.changes)
-    @rule(row=SMALL_ROWS)
-    def insert(self, row: Key) -> None:
-        self.source.insert(*row)
-
-    @precondition(lambda self: "expire" in self.changes and self.source.rows)
-    @rule()
-    def expire(self) -> None:
-        self.source.expire()
-
-    @precondition(lambda self: "delete" in self.changes and self.source.rows)
-    @rule(index=st.integers(0, 100))
-    def delete(self, index: int) -> None:
-        self.source.delete(index % len(self.source.rows))
-
-    def teardown(self) -> None:
-        if hasattr(self, "reading"):
-            self.reading.finish()
-
-
-def test_no_order_of_answers_and_changes_gives_a_wrong_result() -> None:
-    machine = settings(
-        database=None,
-        deadline=None,
-        derandomize=True,
-        max_examples=300,
-        stateful_step_count=30,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(ChangingSource, settings=machine)
-
-
 class NaivePaginator(TotalPagesPaginator):
     """Requests pages 1 to n, as most taps do."""
 
@@ -425,22 +341,15 @@ def caught_after(paginator: Paginator = TotalPagesPaginator, **options: Any) -> 
     pytest.fail("no source shows that the rule is needed")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"changes": "none", "order": 1, "ties": "per URL"},
-        {"changes": "insertions", "order": 1},
-        {"changes": "retention", "order": 1},
-        {"changes": "deletions", "order": -1},
-        {"changes": "none", "lies": ["cap"]},
-        {"changes": "none", "lies": ["cached"], "ties": "per URL"},
-        {"changes": "none", "lies": ["refused"]},
-        {"changes": "none", "lies": ["swallowed"]},
-        {"changes": "none", "lies": ["total"]},
-    ],
-)
-def test_the_sources_catch_a_naive_paginator(options: dict[str, Any]) -> None:
-    assert caught_after(NaivePaginator, **{"lies": [], **options})
+@pytest.mark.parametrize("change", [change for change in CHANGES if change != "none"])
+def test_the_sources_catch_a_naive_paginator(change: str) -> None:
+    order = -1 if change == "deletions" else 1
+    assert caught_after(NaivePaginator, lies=[], changes=change, order=order)
+
+
+@pytest.mark.parametrize("lie", ["cap", "cached", "refused", "swallowed", "total"])
+def test_the_sources_catch_a_paginator_that_believes(lie: str) -> None:
+    assert caught_after(NaivePaginator, lies=[lie], changes="none", ties="per URL")
 
 
 def nothing(*, result: object) -> Callable[..., Any]:
@@ -549,25 +458,14 @@ def test_the_first_page_is_looked_at_last() -> None:
     assert not reading.error
 
 
-@pytest.mark.parametrize("total", ["none", "zero", "first page"])
+@pytest.mark.parametrize("total", ["none", "zero"])
 def test_pages_that_were_counted_one_by_one_may_have_changed(total: str) -> None:
     source = source_of(range(0, 80, 10), total=total)
     reading = reading_of(source)
-    if total == "first page":
-        answer(reading, 1, 4)
-    else:
-        answer(reading, 1, 2)
+    answer(reading, 1, 2)
     source.delete(3)
     reading.finish()
     assert not reading.error
-
-
-def test_a_last_page_that_is_full_costs_a_split() -> None:
-    source = source_of(range(0, 4 * DAY, DAY))
-    reading = reading_of(source, 5 * DAY)
-    reading.finish()
-    assert not reading.error
-    assert source.requests > 4
 
 
 def test_a_window_without_its_known_row_is_read_again() -> None:

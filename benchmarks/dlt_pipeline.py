@@ -1,10 +1,9 @@
-"""A dlt pipeline, or its extract step only.
+"""A dlt pipeline, or its extract step only, in an environment of its own.
 
-Usage: extract.py URL KEY DIRECTORY [--parallel] [--database URL [--format FORMAT]].
-The number of workers is dlt's own setting, EXTRACT__WORKERS.
+Usage: dlt_pipeline.py URL FOLDER [--parallel] [--database URL [--arrow]]. The number of
+workers is dlt's own setting, EXTRACT__WORKERS.
 """
 
-# ruff: noqa: INP001 - a program in an environment of its own
 # mypy: disable-error-code="import-not-found, misc, untyped-decorator"
 # Its imports are in that environment only.
 
@@ -18,10 +17,7 @@ from typing import TYPE_CHECKING, Any
 import dlt
 from dlt.sources.helpers.rest_client import RESTClient
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
-from dlt.sources.helpers.rest_client.paginators import (
-    PageNumberPaginator,
-    SinglePagePaginator,
-)
+from dlt.sources.helpers.rest_client.paginators import PageNumberPaginator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,31 +60,30 @@ def _identify(rows: list[dict[str, Any]], seen: dict[str, int]) -> None:
 
 
 @dlt.source
-def unleash(url: str, key: str, *, parallel: bool, merge: bool, arrow: bool) -> Any:  # noqa: ANN401 - dlt's
-    """Declare the devices of the account and the rows of each."""
+def unleash(url: str, *, parallel: bool, merge: bool, arrow: bool) -> Any:  # noqa: ANN401 - dlt's
+    """Declare the rows of each device of the account."""
     client = RESTClient(
         base_url=f"{url}/analytics",
-        auth=APIKeyAuth(name="x-api-key", api_key=key, location="header"),
+        auth=APIKeyAuth(name="x-api-key", api_key="mock", location="header"),
         data_selector="$",
     )
     end = int(time.time() * 1000)
 
     @dlt.resource(selected=False)
     def devices() -> Iterator[str]:
-        for page in client.paginate("devices", paginator=SinglePagePaginator()):
-            yield from page
+        yield from client.get("devices").json()
 
     @dlt.transformer(
         write_disposition="merge" if merge else "append",
         primary_key="record_id" if merge else None,
+        columns={"count": {"data_type": "double"}},
         parallelized=parallel,
     )
     def analytics(device_id: str) -> Iterator[Any]:
         latest = dlt.current.resource_state().setdefault("latest", {})
-        start = max(0, latest.get(device_id, 0) - LOOKBACK)
-        path = f"{device_id}/{start}/{end}"
+        start = max(10**12, latest.get(device_id, 0) - LOOKBACK)
         seen: dict[str, int] = {}
-        for page in client.paginate(path, paginator=PathPaginator()):
+        for page in client.paginate(f"{device_id}/{start}/{end}", paginator=PathPaginator()):
             keys = page[0]["keys"]
             rows = [dict(zip(keys, row, strict=True)) for row in page[0]["data"]]
             if merge:
@@ -103,42 +98,36 @@ def _table(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - pyarrow's
     import pyarrow as pa  # noqa: PLC0415 - not needed otherwise
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    made = pa.Table.from_pylist(rows)
+    kinds = {"count": pa.float64(), "frame_number": pa.int64()}
+    names = ("record_id", *IDENTITY, "count")
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+    made = pa.Table.from_pylist(rows, schema=schema)
+    text = pc.replace_substring(made["timestamp"], ".000Z", "")
+    instants = pc.strptime(text, format="%Y-%m-%dT%H:%M:%S", unit="us")
     place = made.column_names.index("timestamp")
-    instants = pc.strptime(
-        pc.replace_substring(made["timestamp"], ".000Z", ""),
-        format="%Y-%m-%dT%H:%M:%S",
-        unit="us",
-    )
     return made.set_column(place, "timestamp", pc.assume_timezone(instants, "UTC"))
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
-    parser.add_argument("key")
-    parser.add_argument("directory")
+    parser.add_argument("folder")
     parser.add_argument("--parallel", action="store_true")
     parser.add_argument("--database")
-    parser.add_argument("--format", choices=("csv", "parquet"))
-    arguments = parser.parse_args()
-    source = unleash(
-        arguments.url,
-        arguments.key,
-        parallel=arguments.parallel,
-        merge=bool(arguments.database),
-        arrow=arguments.format == "parquet",
+    parser.add_argument("--arrow", action="store_true")
+    given = parser.parse_args()
+    merge = bool(given.database)
+    source = unleash(given.url, parallel=given.parallel, merge=merge, arrow=given.arrow)
+    pipeline = dlt.pipeline(
+        "unleash",
+        given.folder,
+        destination=dlt.destinations.postgres(given.database) if merge else None,
+        dataset_name="unleash",
     )
-    if arguments.database:
-        pipeline = dlt.pipeline(
-            "unleash",
-            pipelines_dir=arguments.directory,
-            destination=dlt.destinations.postgres(arguments.database),
-            dataset_name="unleash",
-        )
-        pipeline.run(source, loader_file_format=arguments.format)
+    if merge:
+        pipeline.run(source, loader_file_format="parquet" if given.arrow else None)
     else:
-        dlt.pipeline("unleash", pipelines_dir=arguments.directory).extract(source)
+        pipeline.extract(source)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """A tap made of the Singer SDK's template, as most taps are."""
 
-# ruff: noqa: INP001 - a program in an environment of its own
-
 from __future__ import annotations
 
 import decimal
@@ -40,10 +38,6 @@ class UnleashStream(RESTStream[Any]):
             key="x-api-key", value=self.config["auth_token"], location="header"
         )
 
-    def payload(self, response: requests.Response) -> Any:  # noqa: ANN401 - any JSON
-        """Decode a response as the template does."""
-        return response.json(parse_float=decimal.Decimal)
-
 
 class DevicesStream(UnleashStream):
     """The devices of the account."""
@@ -57,8 +51,7 @@ class DevicesStream(UnleashStream):
 
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:
-        for device_id in extract_jsonpath("$[*]", self.payload(response)):
-            yield {"device_id": device_id}
+        yield from ({"device_id": device_id} for device_id in response.json())
 
     @override
     def get_child_context(self, record: Record, context: Context | None) -> Context:
@@ -81,7 +74,6 @@ class AnalyticsStream(UnleashStream):
     parent_stream_type = DevicesStream
     primary_keys = ()
     replication_key = "timestamp"
-    records_jsonpath = "$.data[*]"
     schema: ClassVar[dict[str, Any]] = th.PropertiesList(
         th.Property("class_name", th.StringType),
         th.Property("count", th.NumberType),
@@ -112,8 +104,8 @@ class AnalyticsStream(UnleashStream):
 
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:
-        payload = self.payload(response)
-        for values in extract_jsonpath(self.records_jsonpath, payload):
+        payload = response.json(parse_float=decimal.Decimal)
+        for values in extract_jsonpath("$.data[*]", payload):
             yield dict(zip(payload["keys"], values, strict=True))
 
 
@@ -130,3 +122,7 @@ class TapTemplate(Tap):
     @override
     def discover_streams(self) -> list[UnleashStream]:
         return [DevicesStream(self), AnalyticsStream(self)]
+
+
+if __name__ == "__main__":
+    TapTemplate.cli()
