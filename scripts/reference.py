@@ -57,20 +57,6 @@ def tap() -> TapUnleash:
     return TapUnleash(config={}, validate_config=False)
 
 
-def settings() -> Iterator[tuple[bool, str, dict[str, Any], bool]]:
-    """List the settings.
-
-    Yields:
-        Whether the SDK adds the setting, its name, its schema, and whether it is required.
-    """
-    schema = tap().config_jsonschema
-    of_the_sdk: dict[str, Any] = {"properties": {}}
-    tap().append_builtin_config(of_the_sdk)
-    for name, setting in schema["properties"].items():
-        builtin = name in of_the_sdk["properties"]
-        yield builtin, name, setting, name in schema["required"]
-
-
 def limits(schema: dict[str, Any]) -> str:
     """Say between which numbers a value lies.
 
@@ -92,19 +78,17 @@ def tables() -> Iterator[tuple[str, str]]:
     Yields:
         The name of a table, and the table.
     """
-    rows: dict[bool, list[list[str]]] = {False: [], True: []}
-    for builtin, name, schema, required in settings():
-        row = [f"`{name}`"]
-        if builtin:
-            row.append(schema["description"].partition(". ")[0].removesuffix(".") + ".")
-        else:
-            row.append(kind(schema).removesuffix(" or null") + limits(schema))
-            default = json.dumps(schema.get("default", "")).strip('"')
-            row.append("required" if required else default and f"`{default}`")
-            row.append(schema["description"])
-        rows[builtin].append(row)
-    yield "settings", table(["setting", "type", "default", "meaning"], rows[False])
-    yield "sdk-settings", table(["setting", "meaning"], rows[True])
+    schema = tap().config_jsonschema
+    of_the_sdk: dict[str, Any] = {"properties": {}}
+    tap().append_builtin_config(of_the_sdk)
+    rows = []
+    for name, setting in schema["properties"].items():
+        if name not in of_the_sdk["properties"]:
+            type_ = kind(setting).removesuffix(" or null") + limits(setting)
+            default = json.dumps(setting.get("default", "")).strip('"')
+            value = "required" if name in schema["required"] else default and f"`{default}`"
+            rows.append([f"`{name}`", type_, value, setting["description"]])
+    yield "settings", table(["setting", "type", "default", "meaning"], rows)
     for name, stream in tap().streams.items():
         fields = [
             [f"`{field}`", kind(of_field), of_field["description"]]
