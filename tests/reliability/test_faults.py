@@ -112,7 +112,7 @@ def test_a_fault_that_concerns_everything_ends_the_run(kind: Kind, where: str) -
         location = f"{other.url}/devices"
         with mock(Fault(kind=kind, where=where, location=location)) as api:
             assert FATAL[kind] in assert_one_line(run(api))
-            assert len(api.requests) < 12
+            assert len(api.requests) < 16  # no attempt is repeated
         assert not other.requests
 
 
