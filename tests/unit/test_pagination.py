@@ -49,13 +49,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tap_unleash import pagination, rules
+from tap_unleash.errors import WindowInDoubt
 from tap_unleash.pagination import TotalPagesPaginator
 from tap_unleash.rules import MAX_READS, PageSizes
 from tap_unleash.windows import DAY, SECOND, PageRequest, TimeWindow
-from unit.simulated_source import KINDS, MIDNIGHT, Reading, Source, Wrong
+from unit.simulated_source import KINDS, MIDNIGHT, Reading, Source, Stored, Wrong, as_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from tap_unleash.page import Page, Row
     from unit.simulated_source import Key, Paginator
@@ -242,12 +243,6 @@ def count_exact(part: int, sources: int) -> int:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_window_is_read_exactly_or_not_at_all(part: int) -> None:
     assert count_exact(part, SOURCES_PER_PART) > SOURCES_PER_PART / 2
-
-
-@pytest.mark.parametrize("number", [2002139, 2066239, 2102330, 2125084, 2132524, 2140128])
-def test_rare_sources_are_read_exactly(number: int) -> None:
-    """One in 50,000 of them was once read wrong."""
-    Scenario(number).read()
 
 
 @pytest.mark.soak
@@ -508,3 +503,48 @@ def test_known_limit_bounds_rounded_down_to_days(inclusive: tuple[bool, bool], a
     ]
     with pytest.raises(Wrong, match="1 to 1"):
         Reading(source, windows).finish()
+
+
+def conversation(*pages: list[int]) -> Iterator[PageRequest]:
+    """Answer with pages of rows, at milliseconds of a window of a day."""
+    made = [as_page([Stored((MIDNIGHT + at) * 1000, 0, 0) for at in page], 2) for page in pages]
+    sizes = PageSizes()
+    sizes.pages = 9
+    paginator = TotalPagesPaginator(TimeWindow("W1", MIDNIGHT, MIDNIGHT + DAY), sizes)
+    for page in made:
+        (request,) = paginator.current_value
+        yield request
+        paginator.advance([page])  # type: ignore[arg-type]
+    if not paginator.finished:
+        yield from paginator.current_value
+
+
+def numbers(*pages: list[int]) -> list[int]:
+    return [request.number for request in conversation(*pages)]
+
+
+def test_no_page_is_longer_than_those_before() -> None:
+    with pytest.raises(WindowInDoubt):
+        numbers([0], [1, 2])
+
+
+def test_pages_of_ranges_of_different_length_are_not_combined() -> None:
+    with pytest.raises(WindowInDoubt):
+        numbers([0], [], [1])
+
+
+def test_pages_without_rows_of_the_window_show_no_change() -> None:
+    assert numbers([0, 1, 2], [3, DAY], [3, DAY], [0, 1, 2]) == [1, 2, 2, 1]
+    assert numbers([0, 1], [DAY], [0, 1]) == [1, 2, 1]
+    assert numbers([-1, -1], [0], [0]) == [1, 2, 2]
+
+
+def test_a_full_page_of_one_instant_may_not_be_all_of_it() -> None:
+    *_, alone, again = conversation([0, 1], [1], [1, 1])
+    assert alone.window == again.window == TimeWindow("W1", MIDNIGHT + 1, MIDNIGHT + 2)
+
+
+def test_the_page_after_a_full_last_page_is_looked_at_again() -> None:
+    assert numbers([0, 1], [2, 3], [], [], [2, 3], [], [0, 1]) == [1, 2, 3, 3, 2, 3, 1]
+    with pytest.raises(WindowInDoubt):
+        numbers([0, 1], [2, 3], [], [], [2, 3], [4])
