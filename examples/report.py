@@ -323,9 +323,7 @@ def page(database: duckdb.DuckDBPyConnection, source: str, zone: str, gap: float
         facts["charts"] = [*heat_maps(x, maps, query(CELLS))]
         facts["charts"].append(timeline(x, active[:LINES], bars, silence))
         facts["library"] = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
-    environment = jinja2.Environment(
-        autoescape=True, finalize=text, lstrip_blocks=True, trim_blocks=True
-    )
+    environment = jinja2.Environment(autoescape=True, finalize=text, trim_blocks=True)
     facts |= {"source": source, "zone": zone, "gap": gap, "devices": devices}
     facts |= {"gaps": [row[:4] for row in gaps], "active": len(active), "figures": figures}
     facts["maps"] = [*maps.items()]
