@@ -75,7 +75,7 @@ class Page:
 
 
 def look(pages: list[Page], scheme: str, folder: Path) -> tuple[list[dict[str, Any]], str]:
-    """Show reports at two widths; return what the browser shows of each, and what it logs."""
+    """Show reports at two widths; return the findings on each, and the log of the browser."""
     frames = [
         f'<iframe src="{page.path.as_uri()}" width="{width}" height="900" style="border: 0">'
         "</iframe>"
