@@ -38,7 +38,7 @@ METRICS = (
 CHARTS, CLASSES, LINES, ROWS = 6, 15, 40, 500
 """The most devices with a heat map, classes in one, devices or gaps in a list, table rows."""
 
-TIME = alt.Tooltip("utcyearmonthdatehoursminutes(start):T", title="start")
+TIME = alt.Tooltip("utcyearmonthdatehoursminutes(start):T", title="start", format="%Y-%m-%d %H:%M")
 NONE = "\N{EN DASH}"
 
 NAMES = ("record_id", "device_id", "session_id", "source_file_name", "class_name", "timestamp")
@@ -222,7 +222,7 @@ const style = getComputedStyle(document.documentElement);
 const ramp = [0, 1, 2, 3, 4].map(color => style.getPropertyValue(`--q${color}`));
 const config = {
   background: "transparent", font: "system-ui, sans-serif", padding: { bottom: 4 },
-  timeFormat: "%Y-%m-%d %H:%M", view: { fill: "var(--band)", stroke: null }, range: { ramp },
+  view: { fill: "var(--band)", stroke: null }, range: { ramp },
   scale: { bandPaddingInner: 0.15, bandPaddingOuter: 0.075 },
   axis: { domain: false, labelAlign: "left", labelFontSize: 13, title: null },
   axisX: { grid: true, gridColor: "var(--rule)", labelBound: true, labelColor: "var(--soft)",
@@ -357,8 +357,9 @@ def timeline(x: alt.X, devices: list[str], bars: list[Row], silence: str) -> Row
 
 def chart(name: str, rows: list[Row], *encodings: alt.SchemaBase, **others: object) -> Row:
     """Draw bars along the time axis, as wide as the page."""
-    bars = alt.Chart(alt.NamedData("rows"), description=name, width="container").mark_bar()
-    spec = bars.encode(*encodings, alt.X2("end"), **others).to_dict()
+    bars = alt.Chart(alt.NamedData("rows"), description=name, width="container")
+    # Labels for screen readers would have ends in the time zone of the browser.
+    spec = bars.mark_bar(aria=False).encode(*encodings, alt.X2("end"), **others).to_dict()
     height = 22 * len(spec["encoding"]["y"]["scale"]["domain"])
     return {**spec, "height": height, "datasets": {"rows": rows}}  # Altair would check each row
 
