@@ -120,11 +120,12 @@ ORDER BY sum(sum(records)) OVER (PARTITION BY device) DESC, device, sum(records)
 CELLS = """
 SELECT device, class, {'class': class, 'start': vega(cell(utc)), 'end': vega(after(cell(utc))),
     'objects': max(objects)}
-FROM frames WHERE objects > 0 GROUP BY device, class, cell(utc) ORDER BY cell(utc)
+FROM frames WHERE objects > 0 GROUP BY device, class, cell(utc) ORDER BY cell(utc), device, class
 """
 BARS = """
 SELECT bar(device, 'session', concat('sessions: ', count(*)), min(first), max(last) - min(first))
-FROM sessions GROUP BY device, epoch(first) // epoch(getvariable('step')) ORDER BY min(first)
+FROM sessions GROUP BY device, epoch(first) // epoch(getvariable('step'))
+ORDER BY min(first), device
 """
 
 PAGE = """<!DOCTYPE html>
