@@ -53,7 +53,7 @@ hub: .venv/.ready ## Regenerate the definition for Meltano Hub and the reference
 picture: demo ## Take the pictures of the report that README.md shows, with Chromium
 	for scheme in 0-dark 1-light; do \
 	chromium --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars \
-	--user-data-dir=build/chromium --window-size=1200,880 \
+	--user-data-dir=build/chromium --window-size=1200,880 --virtual-time-budget=5000 \
 	--blink-settings=preferredColorScheme=$${scheme%-*} \
 	--screenshot=docs/assets/report-$${scheme#*-}.png output/report.html; done
 

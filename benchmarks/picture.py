@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import altair as alt
+import vl_convert
+
 from benchmarks.programs import OURS
 
 if TYPE_CHECKING:
@@ -14,41 +17,40 @@ _PANELS = {
     "100 ms per response, 16 concurrent requests if the program supports them": "network",
     "Whole pipelines into PostgreSQL, no latency": "pipeline",
 }
-_LINE = 24
-_BARS = 520
-"""The length of the longest bar of a panel."""
 
 
 def picture(scenarios: Scenarios) -> str:
     """Draw the rates of the most important scenarios, as SVG on one line."""
-    lines = [_text(16, "Records/s by program (longer is better)", bold=True)]
-    for title, name in _PANELS.items():
-        if programs := scenarios.get(name, {}).get("programs"):
-            rates = {label: cost["rows_a_second"] for label, cost in programs.items()}
-            lines += ["", _text(150, title)]
-            lines += [_bar(label, rate, max(rates.values())) for label, rate in rates.items()]
-    height = _LINE * (len(lines) + 1)
-    body = "".join(
-        f'<g transform="translate(0 {_LINE * number})">{line}</g>'
-        for number, line in enumerate(lines, 1)
+    panels = [
+        _panel(title, {label: cost["rows_a_second"] for label, cost in programs.items()})
+        for title, name in _PANELS.items()
+        if (programs := scenarios.get(name, {}).get("programs"))
+    ]
+    chart = (
+        alt.vconcat(*panels, title="Records/s by program (longer is better)", spacing=16)
+        .configure(font="sans-serif", background="white", padding=16)
+        .configure_axis(labelFontSize=14, labelPadding=8, minExtent=150)
+        .configure_title(anchor="start", fontSize=14, offset=8)
+        .configure_view(stroke=None)
     )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="768" viewBox="0 0 768 {height}" '
-        f'font-family="sans-serif" font-size="14"><rect width="100%" height="100%" fill="#fff"/>'
-        f"{body}</svg>\n"
+    return vl_convert.vegalite_to_svg(chart.to_dict()).replace("\n", " ") + "\n"
+
+
+def _panel(title: str, rates: dict[str, float]) -> alt.LayerChart:
+    rows = [
+        {"program": label, "rate": rate, "ours": label.startswith((OURS, "meltano run"))}
+        for label, rate in rates.items()
+    ]
+    ours = alt.datum.ours
+    base = alt.Chart(alt.InlineData(values=rows), width=520, height=alt.Step(24)).encode(
+        alt.X("rate:Q", axis=None),
+        alt.Y("program:N", sort=None, title=None).axis(domain=False, ticks=False),
     )
-
-
-def _bar(label: str, rate: float, longest: float) -> str:
-    ours = label.startswith((OURS, "meltano run"))
-    length = round(_BARS * rate / longest)
-    color = "#0b7a75" if ours else "#b2b2b2"
-    return (
-        f'{_text(142, label, anchor="end")}<rect x="150" y="-15" width="{length}" '
-        f'height="20" fill="{color}"/>{_text(156 + length, f"{rate:,.0f}", bold=ours)}'
+    bars = base.mark_bar().encode(
+        color=alt.when(ours).then(alt.value("#0b7a75")).otherwise(alt.value("#b2b2b2"))
     )
-
-
-def _text(x: int, text: str, *, anchor: str = "start", bold: bool = False) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x}" text-anchor="{anchor}"{weight}>{text}</text>'
+    figures = base.mark_text(align="left", dx=6, fontSize=14).encode(
+        alt.Text("rate:Q", format=",.0f")
+    )
+    layers: alt.LayerChart = bars + figures
+    return layers.properties(title=alt.Title(title, fontWeight="normal", frame="group"))

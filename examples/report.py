@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["duckdb==2.0.1", "psycopg[binary]==3.3.6"] # the same as in constraints.txt
+# dependencies = [ # the same as in constraints.txt
+#   "altair==6.3.0", "duckdb==2.0.1", "jinja2==3.1.6", "psycopg[binary]==3.3.6",
+#   "vl-convert-python==1.9.0.post1"
+# ]
 # ///
 """Write a report on detections, one HTML file, from tap-unleash's output or PostgreSQL."""
 
@@ -8,22 +11,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from bisect import bisect_right
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from html import escape
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import altair as alt
 import duckdb
+import jinja2
 import psycopg
+import vl_convert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    Row = dict[str, Any]
     Rows = Sequence[tuple[Any, ...]]
 
 METRICS = (
@@ -35,25 +38,11 @@ METRICS = (
 CHARTS, CLASSES, LINES, ROWS = 6, 15, 40, 500
 """The most devices with a heat map, classes in one, devices or gaps in a list, table rows."""
 
-NONE = "&#8211;"
-HOUR = timedelta(hours=1)
-YEAR = 365 * 24
-CELLS = {1: "hour", 24: "day", 7 * 24: "7 days", 30 * 24: "30 days", YEAR: "365 days"}
-LAST_LABEL, LAST_LABEL_OF_A_PHONE = 0.93, 0.8
-"""Where on an axis a label still fits."""
+TIME = alt.Tooltip("utcyearmonthdatehoursminutes(start):T", title="start", format="%Y-%m-%d %H:%M")
+NONE = "\N{EN DASH}"
 
-TICKS = (1, 2, 3, 6, 12, *(24 * days for days in (1, 2, 7, 14, 30)), YEAR // 4, YEAR, 10 * YEAR)
-
-FIELDS = {
-    "record_id": "VARCHAR",
-    "device_id": "VARCHAR",
-    "session_id": "VARCHAR",
-    "source_file_name": "VARCHAR",
-    "class_name": "VARCHAR",
-    "count": "DOUBLE",
-    "frame_number": "BIGINT",
-    "timestamp": "VARCHAR",
-}
+NAMES = ("record_id", "device_id", "session_id", "source_file_name", "class_name", "timestamp")
+FIELDS = {**dict.fromkeys(NAMES, "VARCHAR"), "count": "DOUBLE", "frame_number": "BIGINT"}
 RECORD = ", ".join(f'"{name}" {kind}' for name, kind in FIELDS.items())
 COLUMNS = {"type": "VARCHAR", "version": "VARCHAR", "record": f"STRUCT({RECORD})", **FIELDS}
 VALUES = ", ".join(f'coalesce(record."{name}", "{name}") AS "{name}"' for name in FIELDS)
@@ -68,153 +57,197 @@ SELECT min(line) FROM lines WHERE (record_id IS NULL) <> (timestamp IS NULL) OR 
     coalesce(record_id, device_id, session_id, version) IS NULL
 )
 """
-PREPARE = """
+PREPARE = f"""
 CREATE MACRO wall(utc) AS timezone(getvariable('zone'), timezone('UTC', utc));
-CREATE MACRO hours(first, last) AS date_diff('millisecond', first, last) / 3600000;
 CREATE TABLE records AS
 SELECT DISTINCT ON (record_id) coalesce(device_id, '(none)') AS device, session_id AS session,
     source_file_name, frame_number, coalesce(class_name, '(none)') AS class, count,
     timezone('UTC', timestamp::TIMESTAMPTZ) AS utc
 FROM lines WHERE record_id IS NOT NULL ORDER BY record_id, line DESC;
 CREATE TABLE frames AS
-SELECT device, class, utc, count(*) AS records, sum(count) AS objects
+SELECT device, class, utc, count(*) AS records,
+    if(class IN {METRICS}, NULL, sum(count)) AS objects
 FROM records GROUP BY device, session, source_file_name, frame_number, utc, class;
 CREATE TABLE sessions AS
 SELECT device, min(utc) AS first, max(utc) AS last FROM records
 WHERE session IS NOT NULL GROUP BY device, session;
 SET VARIABLE newest = (SELECT max(utc) FROM records);
+SET VARIABLE days = (SELECT date_diff('day', min(utc), max(utc)) FROM records);
+SET VARIABLE unit = (SELECT CASE WHEN getvariable('days') <= 7 THEN 'hour'
+    WHEN getvariable('days') <= 170 THEN 'day' WHEN getvariable('days') <= 1200 THEN 'week'
+    WHEN getvariable('days') <= 5000 THEN 'month' ELSE 'year' END);
+CREATE MACRO cell(utc) AS date_trunc(getvariable('unit'), wall(utc));
+CREATE MACRO after(cell) AS cell + ('1 ' || getvariable('unit'))::INTERVAL;
+SET VARIABLE start = (SELECT min(cell(utc)) FROM records);
+SET VARIABLE stop = (SELECT greatest(after(max(cell(utc))), getvariable('start') + INTERVAL 1 DAY)
+    FROM records);
+SET VARIABLE step = to_seconds(epoch(getvariable('stop') - getvariable('start')) / 400);
+-- Vega gets the time on the clocks of the time zone, and shows it as UTC.
+CREATE MACRO vega(wall) AS strftime(wall, '%Y-%m-%dT%H:%M:%SZ');
+CREATE MACRO bar(device, kind, shows, first, length) AS {{
+    'device': device, 'kind': kind, 'shows': shows, 'start': vega(wall(first)),
+    'end': vega(wall(first) + greatest(length, getvariable('step'))),
+    'hours': round(epoch(length) / 3600, 2) }};
+"""  # noqa: S608 - the names above
+FACTS = """
+SELECT facts FROM (
+    SELECT count(*) AS records, count(DISTINCT class) AS classes, wall(min(utc)) AS first,
+        (SELECT count(*) FROM sessions) AS sessions, wall(max(utc)) AS last,
+        (SELECT count(record_id) FROM lines) - count(*) AS duplicates,
+        getvariable('unit') AS unit, getvariable('step') AS step,
+        epoch_ms(getvariable('start')) AS start, epoch_ms(getvariable('stop')) AS stop
+    FROM records
+) AS facts
 """
 DEVICES = """
-SELECT device, count(utc), (SELECT count(*) FROM sessions WHERE sessions.device = known.device),
-    wall(min(utc)), wall(max(utc)), hours(max(utc), getvariable('newest'))
+SELECT device, count(utc), getvariable('newest') - max(utc), wall(max(utc)), wall(min(utc)),
+    (SELECT count(*) FROM sessions WHERE sessions.device = known.device)
 FROM (SELECT device FROM records UNION SELECT device_id FROM lines WHERE device_id IS NOT NULL)
     AS known LEFT JOIN records USING (device)
 GROUP BY device ORDER BY count(utc) DESC, device
 """
 GAPS = """
-SELECT device, wall(utc), wall(next), hours(utc, coalesce(next, getvariable('newest'))) AS hours
+SELECT device, coalesce(next, getvariable('newest')) - utc AS gap, wall(utc),
+    coalesce(strftime(wall(next), '%Y-%m-%d %H:%M'), 'open'), bar(device, ?, 'no records', utc, gap)
 FROM (SELECT device, utc, lead(utc) OVER (PARTITION BY device ORDER BY utc) AS next FROM records)
-WHERE hours > ? ORDER BY hours DESC, device, utc
+WHERE gap > ? ORDER BY gap DESC, device, utc
 """
 FIGURES = """
-SELECT device, class, sum(records)::BIGINT, count(*), max(objects), wall(min(utc)), wall(max(utc))
+SELECT device, class, sum(records), count(*), max(objects), wall(min(utc)), wall(max(utc))
 FROM frames GROUP BY device, class
 ORDER BY sum(sum(records)) OVER (PARTITION BY device) DESC, device, sum(records) DESC, class
 """
-MOST = """
-SELECT device, class, floor(hours(?, wall(utc)) / ?)::BIGINT AS cell, max(objects)
-FROM frames WHERE objects > 0 GROUP BY ALL ORDER BY cell
+CELLS = """
+SELECT device, class, {'class': class, 'start': vega(cell(utc)), 'end': vega(after(cell(utc))),
+    'objects': max(objects)}
+FROM frames WHERE objects > 0 GROUP BY device, class, cell(utc) ORDER BY cell(utc), device, class
 """
 BARS = """
-SELECT device, wall(min(first)), hours(min(first), max(last)), count(*)
-FROM sessions GROUP BY device, floor(hours(?, wall(first)) / ?) ORDER BY 2
+SELECT bar(device, 'session', concat('sessions: ', count(*)), min(first), max(last) - min(first))
+FROM sessions GROUP BY device, epoch(first) // epoch(getvariable('step'))
+ORDER BY min(first), device
 """
 
-STYLE = """
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"/><title>Detections of Unleash live</title>
+<meta name="viewport" content="width=device-width"/>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
+  style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'"/>
+<link rel="icon" href="data:,"/><style>
 :root { color-scheme: light dark; --page: #fff; --text: #18282a; --soft: #55676a; --rule: #dce5e5;
   --band: #f2f6f6; --bar: #0b7a75; --gap: #b45309;
   --q0: #b0dad5; --q1: #6fbab3; --q2: #2f9790; --q3: #0b6e69; --q4: #053f3c; }
 @media (prefers-color-scheme: dark) { :root { --page: #0f1718; --text: #e4eded; --soft: #9db1b3;
   --rule: #2a383a; --band: #172324; --bar: #4dbab1; --gap: #f0a040;
   --q0: #1f5451; --q1: #257a75; --q2: #34a099; --q3: #66cbc3; --q4: #c0f3ee; } }
-* { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.25rem; max-width: 74rem; background: var(--page);
   color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
-h1, h2, h3, p, tr > :first-child { overflow-wrap: anywhere; }
 h1 { margin: 0; font-size: 1.75rem; line-height: 1.2; }
 h2 { margin: 3rem 0 0; font-size: 1.25rem; }
-h3 { margin: 1.5rem 0 .4rem; font-size: 1rem; }
-h3 small { margin-left: .5rem; font-weight: normal; }
+h3 { margin: 1.5rem 0 0; font-size: 1rem; }
+h3, p, tr > :first-child { overflow-wrap: anywhere; }
 p { margin: .3rem 0; max-width: 46rem; }
 p, small, dt, thead th, footer { color: var(--soft); }
-dl { display: grid; grid-template-columns: repeat(4, 1fr); gap: 1rem; margin: 1.25rem 0 0;
+small { margin-left: .5rem; font-size: .85rem; font-weight: normal; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem;
   padding: 1rem 0; border: solid var(--rule); border-width: 1px 0; }
 dd { margin: 0; font-size: 1.5rem; font-weight: 600; line-height: 1.3; }
-dt, dd small, .key, footer { font-size: .85rem; }
-dd small { margin-left: .5rem; font-weight: normal; }
-.key { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin-top: .8rem; }
-.key svg { width: 24px; height: 12px; margin-right: .4rem; }
-figure { --label: 10.5rem; position: relative; margin: .5rem 0 0; padding-bottom: 1.5rem; }
-figure div { position: relative; display: flex; align-items: center; margin-bottom: 2px; }
-figure span { flex: none; width: var(--label); padding-right: .75rem; overflow: hidden;
-  text-overflow: ellipsis; white-space: nowrap; font-size: .85rem; }
-figure svg { flex: 1; min-width: 0; height: 18px; }
-figure ol { position: absolute; inset: 0 0 0 var(--label); margin: 0; padding: 0; list-style: none;
-  background: linear-gradient(var(--band) 0 0) 0 0 / 100% calc(100% - 1.5rem) no-repeat; }
-figure li { position: absolute; top: 0; bottom: 0; display: flex; align-items: end;
-  padding-left: .3rem; border-left: 1px solid var(--rule); font-size: .8rem; color: var(--soft);
-  white-space: nowrap; }
-.q0 { fill: var(--q0); } .q1 { fill: var(--q1); } .q2 { fill: var(--q2); }
-.q3 { fill: var(--q3); } .q4 { fill: var(--q4); }
-.bar, .gap { stroke-width: 2px; vector-effect: non-scaling-stroke; }
-.bar { fill: var(--bar); stroke: var(--bar); }
-.gap { stroke: var(--gap); stroke-dasharray: 2 4; }
-.scroll { margin-top: 1rem; overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-size: .9rem;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem 0 .3rem 1rem; border-bottom: 1px solid var(--rule); text-align: right;
-  vertical-align: top; font-weight: normal; }
-thead th { vertical-align: bottom; }
-td { white-space: nowrap; }
-tr > :first-child { min-width: 9rem; padding-left: 0; text-align: left; }
-th[colspan] { padding-top: 1.2rem; font-weight: 600; }
+dt, footer { font-size: .85rem; }
+figure { margin: .5rem 0; }
 footer { margin-top: 3rem; }
-@media (max-width: 40rem) {
-  body { padding: 1.25rem 1rem; }
-  dl { grid-template-columns: 1fr 1fr; }
-  figure { --label: 6.5rem; }
-  figure li:nth-child(even), figure .late { font-size: 0; }
-  table { font-size: .85rem; } }
+.scroll { margin-top: 1rem; overflow-x: auto; }
+.scroll table { width: 100%; border-collapse: collapse; font-size: .9rem;
+  font-variant-numeric: tabular-nums; }
+.scroll :is(th, td) { padding: .3rem 0 .3rem 1rem; border-bottom: 1px solid var(--rule);
+  text-align: right; vertical-align: bottom; font-weight: normal; }
+.scroll td { white-space: nowrap; }
+[aria-label="Classes"] :nth-child(2) { text-align: left; }
+.scroll tr > :first-child { min-width: 10.5rem; padding-left: 0; text-align: left; }
+body #vg-tooltip-element { border-color: var(--rule); background: var(--page);
+  color: var(--text); }
+</style></head><body><main>
+{%- macro left_out(all, limit, things) %}
+{% if all > limit %}<p>Not shown: {{ things }} ({{ all - limit }}).</p>{% endif %}
+{% endmacro %}
+{% macro table(name, head, rows) %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ name }}"><table><thead><tr>
+{% for cell in head %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead><tbody>
+{% for row in rows %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% endmacro %}
+<h1>Detections of Unleash live</h1>
+{% if not records %}<p>There are no records.</p>
+{% else %}<p>{{ first }} to {{ last }} ({{ zone }})</p>{% endif %}
+<dl><div><dt>Records</dt><dd>{{ records }}{% if duplicates %}
+<small>duplicates dropped: {{ duplicates }}</small>{% endif %}</dd></div>
+<div><dt>Devices with records</dt><dd>{{ active }}<small>of {{ devices|length }}</small></dd></div>
+<div><dt>Sessions</dt><dd>{{ sessions }}</dd></div>
+<div><dt>Classes and metrics</dt><dd>{{ classes }}</dd></div></dl>
+{% if records %}
+<h2>Most objects in one frame, per class and {{ unit }}</h2>
+<p>The counts of a class in one frame are added up. A cell shows the highest sum of its {{ unit }}.
+Metrics of a model, such as total_count, are not objects.</p>
+{% for device, names in maps[:CHARTS] %}
+<h3>{{ device }}{% if names|length > CLASSES %}
+<small>{{ CLASSES }} of {{ names|length }} classes</small>{% endif %}</h3><figure></figure>
+{% endfor %}
+{{ left_out(maps|length, CHARTS, "more devices") }}
+{{ left_out(active, maps|length, "devices with metrics only") }}
+<h2>Sessions, per device</h2>
+<p>A bar lasts from the first record to the last of the sessions that start within
+{{ step }}.</p><figure></figure>
+{{ left_out(active, LINES, "more devices") }}
+<h2>Devices</h2>
+<p>The age of a device's last record is relative to the newest record of all devices,
+{{ last }}.</p>
+{{ table("Devices", ("Device", "Records", "Age", "Last record", "First record", "Sessions"),
+devices[:LINES]) }}
+{{ left_out(devices|length, LINES, "more devices") }}
+<h2>Gaps of more than {{ gap }} h</h2>
+{% if not gaps %}<p>There are none.</p>{% else %}
+<p>A gap that lasts until the newest record of all devices is open.</p>
+{{ table("Gaps", ("Device", "Duration", "Last record before", "First record after"),
+gaps[:LINES]) }}{% endif %}
+{{ left_out(gaps|length, LINES, "more gaps") }}
+<h2>Records, per device and class</h2>
+<p>Frames are those with a record of the class.</p>
+{{ table("Classes", ("Device", "Class", "Records", "Frames", "Most in one frame", "First record",
+"Last record"), figures[:ROWS]) }}
+{{ left_out(figures|length, ROWS, "more rows") }}
+<script>{{ library|safe }}</script>
+<script>
+const phone = innerWidth < 640, labels = phone ? 104 : 168;
+const style = getComputedStyle(document.documentElement);
+const ramp = [0, 1, 2, 3, 4].map(color => style.getPropertyValue(`--q${color}`));
+const config = {
+  background: "transparent", font: "system-ui, sans-serif", padding: { bottom: 4 },
+  view: { fill: "var(--band)", stroke: null }, range: { ramp },
+  scale: { bandPaddingInner: 0.15, bandPaddingOuter: 0.075 },
+  axis: { domain: false, labelAlign: "left", labelFontSize: 13, title: null },
+  axisX: { grid: true, gridColor: "var(--rule)", labelBound: true, labelColor: "var(--soft)",
+    labelOffset: 4, labelPadding: -12, tickColor: "var(--rule)", tickCount: phone ? 3 : 8,
+    tickSize: 20, labelExpr: `utcFormat(datum.value, utchours(datum.value) ? "%H:%M"
+      : utcdayofyear(datum.value) > 1 ? "%b %d" : "%Y")` },
+  axisY: { ticks: false, labelColor: "var(--text)", labelPadding: labels, labelLimit: labels - 10,
+    minExtent: labels, maxExtent: labels },
+  legend: { orient: "top", offset: 8, columns: phone ? 1 : 0, title: null, labelLimit: 300,
+    labelColor: "var(--text)", labelFontSize: 13, symbolType: "square", symbolSize: 200,
+    symbolStrokeWidth: 0 } };
+const figures = document.querySelectorAll("figure");
+{{ charts|tojson }}.forEach((chart, number) => vegaEmbed(
+  figures[number], chart, { actions: false, config, defaultStyle: false, renderer: "svg" }));
+matchMedia("(prefers-color-scheme: dark)").onchange = () => location.reload();
+</script>
+{% endif %}
+</main><footer>Source: {{ source }}. Times: {{ zone }}. Made with tap-unleash.</footer>
+</body></html>
 """
 
 
 class ReportError(Exception):
     """No report can be written; with the reason."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The hours that all charts show.
-
-    Attributes:
-        start: The left end, by the clocks of the time zone.
-        cell: The hours of a cell of a heat map.
-        hours: From the left end to the right.
-    """
-
-    start: datetime
-    cell: int
-    hours: int
-
-    @classmethod
-    def over(cls, first: datetime, last: datetime) -> Axis:
-        """Show a period in at most about 170 cells, and at least a day."""
-        cell = next((c for c in CELLS if (last - first) / HOUR <= 7 * 24 * c), YEAR)
-        start = first.replace(minute=0, second=0, microsecond=0)
-        start = start if cell == 1 else start.replace(hour=0)
-        return cls(start, cell, max(24, ((last - start) // HOUR // cell + 1) * cell))
-
-    def x(self, moment: datetime) -> str:
-        """Return a place on the axis."""
-        return f"{(moment - self.start) / HOUR:.3f}"
-
-    def chart(self, name: str, rows: Iterable[tuple[str, str]]) -> str:
-        """Draw labeled rows of marks, whose unit is an hour."""
-        lines = "".join(
-            f'<div><span title="{escape(label)}">{escape(label)}</span>'
-            f'<svg viewBox="0 0 {self.hours} 1" preserveAspectRatio="none">{marks}</svg></div>\n'
-            for label, marks in rows
-        )
-        step = next((hours for hours in TICKS if self.hours <= 8 * hours), self.hours)
-        form = "%b %d" if step < YEAR // 4 else "%Y-%m-%d"
-        ticks, moment = "", self.start.replace(hour=0)
-        while (place := (moment - self.start) / HOUR / self.hours) < LAST_LABEL:
-            if place >= 0:
-                text = format(moment, "%H:%M" if moment.hour else form)
-                late = ' class="late"' if place > LAST_LABEL_OF_A_PHONE else ""
-                ticks += f'<li{late} style="left:{place:.2%}">{text}</li>'
-            moment += step * HOUR
-        return f'<figure role="img" aria-label="{escape(name)}"><ol>{ticks}</ol>{lines}</figure>\n'
 
 
 def main() -> None:
@@ -277,219 +310,75 @@ def page(database: duckdb.DuckDBPyConnection, source: str, zone: str, gap: float
     def query(sql: str, *parameters: object) -> Rows:
         return database.execute(sql, parameters).fetchall()
 
-    devices, figures = query(DEVICES), query(FIGURES)
-    active = [row for row in devices if row[1]]
-    [(lines,)] = query("SELECT count(record_id) FROM lines")
-    period = "There are no records."
-    parts: list[str] = []
-    if active:
-        first, last = min(row[3] for row in active), max(row[4] for row in active)
-        period = f"{time(first)} to {time(last)} ({escape(zone)})"
-        axis, gaps = Axis.over(first, last), query(GAPS, gap)
-        parts += heat_maps(axis, figures, query(MOST, axis.start, axis.cell))
-        parts += timeline(axis, active, query(BARS, axis.start, axis.hours / 400), gaps, gap)
-        parts += device_table(devices, gaps, last, gap)
-        parts += class_table(figures)
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"/><title>Detections of Unleash live</title>
-<meta name="viewport" content="width=device-width"/>
-<meta http-equiv="Content-Security-Policy" content="{policy}"/>
-<link rel="icon" href="data:,"/><style>{STYLE}</style></head><body><main>
-<h1>Detections of Unleash live</h1><p>{period}</p>
-{headline(devices, figures, lines)}{"".join(parts)}</main>
-<footer>Source: {escape(source)}. Times: {escape(zone)}. Made with tap-unleash.</footer>
-</body></html>
-"""
+    [(facts,)], devices, figures = query(FACTS), query(DEVICES), query(FIGURES)
+    silence = f"more than {gap:g} h without records"
+    gaps = query(GAPS, silence, timedelta(hours=gap))
+    active = [row[0] for row in devices if row[1]]
+    maps: dict[str, list[str]] = {}
+    for device, name, *_, most, _, _ in figures:
+        if most is not None:
+            maps.setdefault(device, []).append(name)
+    if facts["records"]:
+        x = alt.X("start:T").scale(type="utc", domainMin=facts["start"], domainMax=facts["stop"])
+        bars = [bar for (bar,) in query(BARS)] + [row[-1] for row in gaps]
+        facts["charts"] = [*heat_maps(x, maps, query(CELLS))]
+        facts["charts"].append(timeline(x, active[:LINES], bars, silence))
+        facts["library"] = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
+    environment = jinja2.Environment(autoescape=True, finalize=text, trim_blocks=True)
+    facts |= {"source": source, "zone": zone, "gap": gap, "devices": devices}
+    facts |= {"gaps": [row[:4] for row in gaps], "active": len(active), "figures": figures}
+    facts["maps"] = [*maps.items()]
+    return environment.from_string(PAGE, globals()).render(facts)
 
 
-def headline(devices: Rows, figures: Rows, lines: int) -> str:
-    """Say how much there is."""
-    records = sum(row[1] for row in devices)
-    duplicates = f"{plural(lines - records, 'duplicate')} dropped" if lines > records else ""
-    facts = (
-        ("Records", records, duplicates),
-        ("Devices with records", sum(row[1] > 0 for row in devices), f"of {len(devices):,}"),
-        ("Sessions", sum(row[2] for row in devices), ""),
-        ("Classes and metrics", len({row[1] for row in figures}), ""),
-    )
-    items = (
-        f"<div><dt>{name}</dt><dd>{value:,}<small>{note}</small></dd></div>"
-        for name, value, note in facts
-    )
-    return f"<dl>{''.join(items)}</dl>"
-
-
-def heat_maps(axis: Axis, figures: Rows, most: Rows) -> Iterator[str]:
+def heat_maps(x: alt.X, maps: dict[str, list[str]], cells: Rows) -> Iterator[Row]:
     """Draw the most objects in one frame, one chart per device."""
-    classes: dict[str, list[str]] = {}
-    for device, name, *_ in figures:
-        if name not in METRICS:
-            classes.setdefault(device, []).append(name)
-    charts = dict(islice(classes.items(), CHARTS))
-    marks = {(device, name): "" for device in charts for name in charts[device][:CLASSES]}
-    cells = [row for row in most if row[:2] in marks]
-    highest = max((value for *_, value in cells), default=0)
-    steps = sorted({round(highest ** (fifth / 5)) for fifth in range(1, 5)} - {0, 1})
-    colors = [f"q{4 * step // max(len(steps), 1)}" for step in range(len(steps) + 1)]
-    for device, name, cell, value in cells:
-        color, x = colors[bisect_right(steps, value)], cell * axis.cell
-        marks[device, name] += (
-            f'<rect class="{color}" x="{x}" width="{axis.cell}" height="1">'
-            f"<title>{time(axis.start + x * HOUR)}: {number(value)}</title></rect>"
-        )
-    unit = CELLS[axis.cell]
-    yield f"""<h2>Most objects in one frame, per class and {unit}</h2>
-<p>The counts of a class in one frame are added up. A cell shows the highest sum of its {unit}.
-Metrics of a model, such as total_count, are not objects.</p>
-"""
-    if cells:
-        ends = [*(step - 1 for step in steps), highest]
-        yield key(
-            (
-                f'<rect class="{color}" width="24" height="12"/>',
-                number(low) if low >= high else f"{number(low)}&#8211;{number(high)}",
-            )
-            for color, low, high in zip(colors, (1, *steps), ends, strict=True)
-        )
-    for device, names in charts.items():
-        some = f"{CLASSES} of " if len(names) > CLASSES else ""
-        yield f"<h3>{escape(device)}<small>{some}{plural(len(names), 'class', 'es')}</small></h3>"
-        rows = [(name, marks[device, name]) for name in names[:CLASSES]]
-        yield axis.chart(f"Most objects in one frame of {device}, per class and {unit}", rows)
-    yield left_out(len(classes) - CHARTS, "more device")
-    yield left_out(len({row[0] for row in figures}) - len(classes), "device", " with metrics only")
+    shown = {device: names[:CLASSES] for device, names in islice(maps.items(), CHARTS)}
+    cells = [row for row in cells if row[1] in shown.get(row[0], ())]
+    highest = max((cell["objects"] for *_, cell in cells), default=1)
+    color = alt.Color("objects:Q").scale(type="log", domain=[1, max(highest, 2)], clamp=True)
+    for device, names in shown.items():
+        y = alt.Y("class:N").scale(domain=names)
+        rows = [cell for owner, _, cell in cells if owner == device]
+        tips = ["class:N", TIME, "objects:Q"]
+        yield chart(f"Most objects in one frame of {device}", rows, x, y, color, tooltip=tips)
+        color = color.legend(None)  # the first one's is that of all
 
 
-def timeline(axis: Axis, active: Rows, bars: Rows, gaps: Rows, gap: float) -> Iterator[str]:
-    """Draw the sessions, and the gaps on top."""
-    marks = {row[0]: "" for row in active[:LINES]}
-    for device, first, hours, sessions in bars:
-        if device in marks:
-            length = max(hours, 0.001)  # 0 would not be drawn
-            marks[device] += (
-                f'<rect class="bar" x="{axis.x(first)}" width="{length:.3f}" y=".2" height=".6">'
-                f"<title>{plural(sessions, 'session')}, {time(first)}, {duration(hours)}</title>"
-                "</rect>"
-            )
-    for device, first, _, hours in gaps:
-        if device in marks:
-            marks[device] += (
-                f'<path class="gap" d="M{axis.x(first)} .5h{hours:.3f}">'
-                f"<title>No records, {time(first)}, {duration(hours)}</title></path>"
-            )
-    shared = any(sessions > 1 for *_, sessions in bars)
-    minutes = f" Sessions that start within {duration(axis.hours / 400)} share a bar."
-    yield f"""<h2>Sessions, per device</h2>
-<p>A bar lasts from the first record of a session to its last.{minutes if shared else ""}</p>
-"""
-    yield key(
-        (
-            ('<rect class="bar" x="2" y="2" width="20" height="8"/>', "session"),
-            ('<path class="gap" d="M0 6h24"/>', f"more than {gap:g} h without records"),
-        )
-    )
-    yield axis.chart("Sessions and gaps, per device", marks.items())
-    yield left_out(len(active) - LINES, "more device")
+def timeline(x: alt.X, devices: list[str], bars: list[Row], silence: str) -> Row:
+    """Draw the sessions, and thin bars for the gaps."""
+    y = alt.Y("device:N").scale(domain=devices)
+    rows = [bar for bar in bars if bar["device"] in devices]
+    colors = {"session": "var(--bar)", silence: "var(--gap)"}
+    color = alt.Color("kind:N").scale(domain=[*colors], range=[*colors.values()])
+    size = alt.when(alt.datum.kind == silence).then(alt.value(2)).otherwise(alt.value(13))
+    tips = ["device:N", "shows:N", TIME, "hours:Q"]
+    return chart("Sessions and gaps, per device", rows, x, y, color, size=size, tooltip=tips)
 
 
-def device_table(devices: Rows, gaps: Rows, newest: datetime, gap: float) -> Iterator[str]:
-    """List the devices with the age of their last records, and the gaps."""
-    yield f"""<h2>Devices</h2>
-<p>The age of a device's last record is relative to the newest record of all devices,
-{time(newest)}.</p>
-"""
-    yield table(
-        "Devices",
-        ("Device", "Records", "Age", "Last record", "First record", "Sessions"),
-        (
-            (device, number(records), duration(age), time(last), time(first), number(sessions))
-            for device, records, sessions, first, last, age in devices[:LINES]
-        ),
-    )
-    yield left_out(len(devices) - LINES, "more device")
-    yield f"<h2>Gaps of more than {gap:g} h</h2>\n"
-    if gaps:
-        yield "<p>A gap that lasts until the newest record of all devices is open.</p>\n"
-        yield table(
-            "Gaps",
-            ("Device", "Duration", "Last record before", "First record after"),
-            (
-                (device, duration(hours), time(first), time(last) if last else "open")
-                for device, first, last, hours in gaps[:LINES]
-            ),
-        )
-        yield left_out(len(gaps) - LINES, "more gap")
-    else:
-        yield "<p>There are none.</p>\n"
+def chart(name: str, rows: list[Row], *encodings: alt.SchemaBase, **others: object) -> Row:
+    """Draw bars along the time axis, as wide as the page."""
+    bars = alt.Chart(alt.NamedData("rows"), description=name, width="container")
+    # Labels for screen readers would have ends in the time zone of the browser.
+    spec = bars.mark_bar(aria=False).encode(*encodings, alt.X2("end"), **others).to_dict()
+    height = 22 * len(spec["encoding"]["y"]["scale"]["domain"])
+    return {**spec, "height": height, "datasets": {"rows": rows}}  # Altair would check each row
 
 
-def class_table(figures: Rows) -> Iterator[str]:
-    """List the figures per device and class."""
-    yield """<h2>Records, per device and class</h2>
-<p>Frames are those with a record of the class.</p>
-"""
-    rows: list[tuple[str, ...]] = []
-    for device, group in groupby(figures[:ROWS], key=itemgetter(0)):
-        rows.append((device,))
-        for _, name, records, frames, most, first, last in group:
-            objects = "metric" if name in METRICS else number(most)
-            rows.append((name, number(records), number(frames), objects, time(first), time(last)))
-    yield table(
-        "Classes",
-        ("Class", "Records", "Frames", "Most in one frame", "First record", "Last record"),
-        rows,
-    )
-    yield left_out(len(figures) - ROWS, "more row")
-
-
-def key(entries: Iterable[tuple[str, str]]) -> str:
-    """Explain the marks of a chart."""
-    spans = (f"<span><svg>{mark}</svg>{text}</span>" for mark, text in entries)
-    return f'<div class="key">{"".join(spans)}</div>\n'
-
-
-def table(name: str, head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out rows; one of a single cell is the head of a group."""
-    text = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    text = f"<table><thead><tr>{text}</tr></thead><tbody>\n"
-    for first, *others in rows:
-        scope = 'scope="row"' if others else 'scope="rowgroup" colspan="6"'
-        cells = "".join(f"<td>{cell}</td>" for cell in others)
-        text += "" if others else "</tbody><tbody>"
-        text += f"<tr><th {scope}>{escape(first)}</th>{cells}</tr>\n"
-    # Scrolls by itself, also by keys, where the page is narrow.
-    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
-    return f"{region}{text}</tbody></table></div>\n"
-
-
-def left_out(count: int, thing: str, which: str = "") -> str:
-    """Say how many things are not shown."""
-    return f"<p>Not shown: {plural(count, thing)}{which}.</p>\n" if count > 0 else ""
-
-
-def plural(count: int, thing: str, ending: str = "s") -> str:
-    """Count things."""
-    return f"{count:,} {thing}{'' if count == 1 else ending}"
-
-
-def number(value: float | None) -> str:
-    """Format a number, without decimals if it is whole."""
-    return NONE if value is None else f"{value:,.2f}".removesuffix(".00")
-
-
-def time(moment: datetime | None) -> str:
-    """Format a time to the minute."""
-    return format(moment, "%Y-%m-%d %H:%M") if moment else NONE
-
-
-def duration(hours: float | None) -> str:
-    """Format a duration in a fitting unit."""
-    if hours is None:
+def text(value: object) -> object:
+    """Format a value for readers."""
+    if value is None:
         return NONE
-    if hours < 1:
-        return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h" if hours < 2 * 24 else f"{hours / 24:.1f} days"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, timedelta):
+        hours = value / timedelta(hours=1)
+        if hours < 1:
+            return f"{hours * 60:.0f} min"
+        return f"{hours:.1f} h" if hours < 2 * 24 else f"{hours / 24:.1f} days"
+    if isinstance(value, int | float):
+        return f"{value:,.2f}".removesuffix(".00")
+    return value
 
 
 if __name__ == "__main__":

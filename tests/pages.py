@@ -1,159 +1,97 @@
-"""Reports, and a headless browser, driven by the DevTools protocol over pipes."""
+"""Reports, read as a file and in a headless browser."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
-import signal
 import subprocess
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from html import unescape
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-PROGRAM = next(
+BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
+    # So that the page around the reports can look into them, and prints what they log.
+    *("--allow-file-access-from-files", "--enable-logging=stderr"),
+    *("--virtual-time-budget=20000", "--dump-dom"),
+)
+SHOW = """<!DOCTYPE html><meta charset="utf-8"/>%s<script>
+const look = frame => {
+  const page = frame.contentDocument, root = page.documentElement;
+  const all = (selector, element = page) => [...element.querySelectorAll(selector)];
+  const color = (selector, name) => all(selector).map(found => getComputedStyle(found)[name])[0];
+  return {
+    width: frame.contentWindow.innerWidth,
+    title: page.title,
+    scrolls: root.scrollWidth > root.clientWidth,
+    wide: all("body :not(.scroll *, svg *), svg text").filter(found =>
+      found.checkVisibility({ opacityProperty: true })
+      && found.getBoundingClientRect().right > root.clientWidth).map(found => found.outerHTML),
+    marks: all("figure").map(chart => all(".mark-rect.role-mark path", chart)
+      .filter(mark => mark.getBoundingClientRect().width).length),
+    background: color("body", "backgroundColor"),
+    texts: [color("h1", "color"), color("svg text", "fill") || color("h1", "color")],
+    requests: frame.contentWindow.performance.getEntriesByType("resource").map(({ name }) => name),
+  };
+};
+onload = () => setTimeout(() => {
+  document.body.textContent = JSON.stringify([...document.querySelectorAll("iframe")].map(look));
+}, 10000);
+</script>"""
 
 
 class Page:
-    """A report, read without a browser."""
+    """A report, read without a browser.
+
+    Attributes:
+        charts: The data of each chart, by its name.
+        text: All text.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.source = path.with_suffix(".jsonl")
-        # It is XML, too, so that anything that is not escaped stands out.
-        self.root = ET.parse(path).getroot()  # noqa: S314 - our own
+        source = path.read_text(encoding="utf-8")
+        [charts] = re.findall(r"^(\[.+\])\.forEach", source, re.MULTILINE) or ["[]"]
+        self.charts: dict[str, list[dict[str, Any]]] = {
+            chart["description"]: chart["datasets"]["rows"] for chart in json.loads(charts)
+        }
+        # The rest is XML, too, so that anything that is not escaped stands out.
+        source = re.sub("<script>.+?</script>", "", source, flags=re.DOTALL)
+        self.root = ET.fromstring(source)  # noqa: S314 - our own
         self.text = " ".join(" ".join(self.root.itertext()).split())
 
     def table(self, name: str) -> list[list[str]]:
-        """The rows of a table, without its head."""
+        """Return the rows of a table, without its head."""
         (table,) = self.root.iterfind(f".//div[@aria-label='{name}']/table")
-        rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
-        return rows[1:]
-
-    def marks(self, label: str) -> dict[str, list[str]]:
-        """The titles of the marks of each row of a chart."""
-        (chart,) = (
-            f for f in self.root.iter("figure") if f.get("aria-label", "").startswith(label)
-        )
-        return {
-            next(row.iter("span")).get("title", ""): [t.text or "" for t in row.iter("title")]
-            for row in chart.iter("div")
-        }
-
-    def figures(self) -> dict[tuple[str, str], list[str]]:
-        """The figures of each device and class."""
-        found, device = {}, ""
-        for name, *cells in self.table("Classes"):
-            if cells:
-                found[device, name] = cells
-            else:
-                device = name
-        return found
+        return [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")][1:]
 
 
-class Browser:
-    """A page of the browser.
-
-    Attributes:
-        requests: The URLs that it has asked for.
-        errors: The exceptions and error messages of the page.
-    """
-
-    def __init__(self, answers: BinaryIO, commands: BinaryIO) -> None:
-        self._answers = answers
-        self._commands = commands
-        self._session: dict[str, str] = {}
-        self._number = 0
-        self.requests: list[str] = []
-        self.errors: list[Any] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        session = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = {"sessionId": session["sessionId"]}
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **params: object) -> dict[str, Any]:
-        """Send a command, and return its result."""
-        self._number += 1
-        command = {"id": self._number, "method": method, "params": params, **self._session}
-        self._commands.write(json.dumps(command).encode() + b"\0")
-        self._commands.flush()
-        while "id" not in (message := self._receive()):
-            pass
-        assert "error" not in message, message
-        result: dict[str, Any] = message["result"]
-        return result
-
-    def open(self, page: Path, width: int, scheme: str) -> None:
-        """Load a page, until it is complete."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.call("Emulation.setEmulatedMedia", features=features)
-        self.requests.clear()
-        self.errors.clear()
-        self.call("Page.navigate", url=page.as_uri())
-        while self._receive().get("method") != "Page.loadEventFired":
-            pass
-
-    def evaluate(self, expression: str) -> Any:  # noqa: ANN401 - as JSON
-        """Evaluate JavaScript."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def _receive(self) -> dict[str, Any]:
-        text = b""
-        while (byte := self._answers.read(1)) != b"\0":
-            assert byte, "The browser has ended."
-            text += byte
-        message: dict[str, Any] = json.loads(text)
-        method, params = message.get("method"), message.get("params", {})
-        if method == "Network.requestWillBeSent":
-            self.requests.append(params["request"]["url"])
-        elif method == "Runtime.exceptionThrown" or (
-            method == "Log.entryAdded" and params["entry"]["level"] == "error"
-        ):
-            self.errors.append(params)
-        return message
-
-
-@contextmanager
-def browser(profile: Path) -> Iterator[Browser]:
-    """Run the browser."""
-    (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+def look(pages: list[Page], scheme: str, folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """Show reports at two widths; return the findings on each, and the log of the browser."""
+    frames = [
+        f'<iframe src="{page.path.as_uri()}" width="{width}" height="900" style="border: 0">'
+        "</iframe>"
+        for page in pages
+        for width in (1280, 390)
+    ]
+    (folder / "show.html").write_text(SHOW % "".join(frames))
     flags = (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-        *("--disable-background-networking", "--disable-component-update"),
-        *("--remote-debugging-pipe", f"--user-data-dir={profile}"),
+        f"--user-data-dir={folder}",
+        f"--blink-settings=preferredColorScheme={scheme == 'light':d}",
     )
-    # It reads commands from descriptor 3 and answers on 4.
-    script = f'exec "$@" 3<&{their_in} 4>&{their_out}'
-    command = ["bash", "-c", script, "bash", PROGRAM, *flags]
-    with (
-        open(our_in, "rb") as answers,  # noqa: PTH123 - a descriptor
-        open(our_out, "wb") as commands,  # noqa: PTH123
-        subprocess.Popen(
-            command,
-            pass_fds=(their_in, their_out),
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process,
-    ):
-        os.close(their_in)
-        os.close(their_out)
-        try:
-            yield Browser(answers, commands)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
+    done = subprocess.run(
+        [BROWSER, *FLAGS, *flags, (folder / "show.html").as_uri()],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    [seen] = re.findall(r"<body>(\[.+\])</body>", done.stdout)
+    return json.loads(unescape(seen)), "\n".join(re.findall(".*CONSOLE.*", done.stderr))
