@@ -75,7 +75,7 @@ test-scheduler: .meltano/.ready $(schedulers:%=.venvs/%/.ready) ## Run the examp
 	$(bin)/pytest tests/scheduler -rs
 
 clean: ## Remove everything that was installed or built
-	rm -rf .venv .venvs .meltano .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis \
+	rm -rf .venv .venvs .meltano .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 	build dist output
 
 $(bin)/uv: constraints.txt

@@ -75,7 +75,7 @@ def test_shows_every_record_and_keeps_the_database(tmp_path: Path) -> None:
         url = connect.split()[-1]
         shell(f"{connect} --command='DROP TABLE unleash.devices'")
         report = "examples/report.py --output output/report.html --database"
-        again = shell(f"{sys.executable} {report} {url.replace(':', '+psycopg:', 1)}")
+        again = shell(f"{shlex.quote(sys.executable)} {report} {url.replace(':', '+psycopg:', 1)}")
         assert again.returncode == 0, again.stderr
         assert "Devices with records 3 of 3" in Page(ROOT / path).text
     finally:
