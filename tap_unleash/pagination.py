@@ -16,9 +16,7 @@ The rules assume a database that runs a query with ``LIMIT`` and ``OFFSET`` for 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from itertools import accumulate, chain
-from math import ceil
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +96,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             except rules.Doubt as doubt:
                 reason = str(doubt)
                 if self._window.splittable:
-                    raise self._split(reason) from None
+                    raise WindowInDoubt(self._split(reason)) from None
             else:
                 found = known in {None, *self._instants.values()}
                 if found or attempt >= rules.MAX_REREADS:
@@ -320,23 +318,11 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             return rows
         return [row for row in rows if row[TIMESTAMP] not in outside] if outside else rows
 
-    def _split(self, reason: str) -> UnleashError:
-        """Return what splits the window, or says why that does not help."""
-        window, pages, instants = self._window, self._pages, self._instants.values()
-        claimed = pages[0].total or 0
-        reported = claimed or len(pages)
-        broken = reason == rules.NO_TOTAL
-        outside = min(instants, default=window.start) < window.start - SECOND
-        stale = 0
-        if (broken or outside) and reported >= window.parent_pages > 0:
-            stale = window.stale + 1
-        if stale >= rules.MAX_STALE:
-            return self._error(rules.NO_TOTAL if broken else rules.NO_BOUNDS)
-        most = rules.most_pages(pages[0])
-        count = len(pages) if broken or claimed <= most else claimed / most
-        parts = window.split(ceil(count / rules.TARGET_FILL), instants)
-        parts = [replace(part, parent_pages=reported, stale=stale) for part in parts]
-        return WindowInDoubt(parts)
+    def _split(self, reason: str) -> list[TimeWindow]:
+        try:
+            return rules.split(self._window, self._pages, [*self._instants.values()], reason)
+        except rules.Doubt as hopeless:
+            raise self._error(str(hopeless)) from None
 
     def _error(self, what: str, at: int | None = None) -> UnleashError:
         when = format_timestamp(self._window.start if at is None else at)

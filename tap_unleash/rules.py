@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
+from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
 from tap_unleash.page import TIMESTAMP
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from tap_unleash.page import Page, Row
+    from tap_unleash.windows import TimeWindow
 
 MAX_PAGES, MAX_ROWS = 50, 50_000
 """Most pages and rows of a window: they are held until the window is accepted."""
@@ -170,3 +173,35 @@ def on_two_pages(pages: list[Page]) -> set[int]:
         found.update(page.at(row) for row in here & seen)
         seen |= here
     return found
+
+
+def split(
+    window: TimeWindow, pages: list[Page], instants: Sequence[int], reason: str
+) -> list[TimeWindow]:
+    """Split a window that is in doubt.
+
+    Args:
+        window: The window.
+        pages: The pages that were read of it.
+        instants: The instants of their rows.
+        reason: Why it is in doubt.
+
+    Returns:
+        Its parts.
+
+    Raises:
+        Doubt: If parts do not help, because those before reported as many pages.
+    """
+    claimed = pages[0].total or 0
+    reported = claimed or len(pages)
+    broken = reason == NO_TOTAL
+    outside = min(instants, default=window.start) < window.start - SECOND
+    stale = 0
+    if (broken or outside) and reported >= window.parent_pages > 0:
+        stale = window.stale + 1
+    if stale >= MAX_STALE:
+        raise Doubt(NO_TOTAL if broken else NO_BOUNDS)
+    most = most_pages(pages[0])
+    count = len(pages) if broken or claimed <= most else claimed / most
+    parts = window.split(ceil(count / TARGET_FILL), instants)
+    return [replace(part, parent_pages=reported, stale=stale) for part in parts]
