@@ -115,17 +115,18 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         look = self._look if look is None else look
         for again in (False, True):
             wanted = [number for number, page in found.items() if not page.rows]
-            if wanted:
-                pages = yield tuple(PageRequest(window or self._window, n, look) for n in wanted)
-                found |= zip(wanted, pages, strict=True)
-                if window is None:
-                    self._instants |= dict(chain(*(page.instants.items() for page in pages)))
-                if again and not look_again and any(page.rows for page in pages):
-                    if not first:  # pages of ranges of different length do not fit together
-                        raise rules.Doubt
-                    self._look = look
-                if not all(page.rows for page in pages):
-                    look = self._longer()
+            if not wanted:
+                break
+            pages = yield tuple(PageRequest(window or self._window, n, look) for n in wanted)
+            found |= zip(wanted, pages, strict=True)
+            if window is None:
+                self._instants |= dict(chain(*(page.instants.items() for page in pages)))
+            if again and not look_again and any(page.rows for page in pages):
+                if not first:  # pages of ranges of different length do not fit together
+                    raise rules.Doubt
+                self._look = look
+            if not all(page.rows for page in pages):
+                look = self._longer()
         return [*found.values()]
 
     def _longer(self) -> int:
