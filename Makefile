@@ -50,12 +50,10 @@ hub: .venv/.ready ## Regenerate the definition for Meltano Hub and the reference
 	LOGLEVEL=ERROR $(bin)/python -m scripts.hub_definition > hub/tap-unleash.yml
 	LOGLEVEL=ERROR $(bin)/python -m scripts.reference
 
-picture: demo ## Take the pictures of the report that README.md shows, with Chromium
-	for scheme in 0-dark 1-light; do \
+picture: demo ## Take the picture of the report that README.md shows, with Chromium
 	chromium --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars \
 	--user-data-dir=build/chromium --window-size=1200,880 --virtual-time-budget=5000 \
-	--blink-settings=preferredColorScheme=$${scheme%-*} \
-	--screenshot=docs/assets/report-$${scheme#*-}.png output/report.html; done
+	--blink-settings=preferredColorScheme=1 --screenshot=docs/assets/report.png output/report.html
 
 delivery: .venvs/delivery/.ready ## Lint workflows, Dockerfiles and the definition for the Hub
 	$(delivery)/zizmor --quiet --offline --pedantic .github
