@@ -24,9 +24,8 @@ from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
 from tap_unleash import rules
-from tap_unleash.errors import UnleashError, WindowInDoubt
+from tap_unleash.errors import WindowInDoubt
 from tap_unleash.page import EMPTY, TIMESTAMP
-from tap_unleash.timestamps import format_timestamp
 from tap_unleash.windows import SECOND, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         """
         for request, page in zip(self.current_value, response, strict=True):
             if max(page.instants.values(), default=0) > request.window.end + SECOND:
-                raise self._error(rules.OUTSIDE)
+                raise rules.failure(self._window, rules.OUTSIDE)
         try:
             return self._steps.send(response)
         except StopIteration as stop:
@@ -96,7 +95,9 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             except rules.Doubt as doubt:
                 reason = str(doubt)
                 if self._window.splittable:
-                    raise WindowInDoubt(self._split(reason)) from None
+                    seen = self._instants.values()
+                    parts = rules.split(self._window, self._pages, seen, reason)
+                    raise WindowInDoubt(parts) from None
             else:
                 found = known in {None, *self._instants.values()}
                 if found or attempt >= rules.MAX_REREADS:
@@ -104,7 +105,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                     return sorted(self._without_margins(rows), key=itemgetter(TIMESTAMP))
                 reason = rules.CHANGING
             self._longest += 1
-        raise self._error(reason)
+        raise rules.failure(self._window, reason)
 
     def _get(
         self, numbers: Iterable[int], window: TimeWindow | None = None, look: int | None = None
@@ -263,7 +264,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
             earlier.append((seams, rows))
             if len(alone) > rules.MAX_MARGIN_PAGES:
                 break
-        raise self._error(rules.UNCOUNTABLE, at)
+        raise rules.failure(self._around(at), rules.UNCOUNTABLE)
 
     def _around(self, at: int, margin: int = 0) -> TimeWindow:
         return TimeWindow(self._window.device_id, at - margin, at + margin + 1)
@@ -318,13 +319,3 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         if not all(self._is_margin(self._instants[stamp]) for stamp in outside):
             return rows
         return [row for row in rows if row[TIMESTAMP] not in outside] if outside else rows
-
-    def _split(self, reason: str) -> list[TimeWindow]:
-        try:
-            return rules.split(self._window, self._pages, [*self._instants.values()], reason)
-        except rules.Doubt as hopeless:
-            raise self._error(str(hopeless)) from None
-
-    def _error(self, what: str, at: int | None = None) -> UnleashError:
-        when = format_timestamp(self._window.start if at is None else at)
-        return UnleashError(f"Data of device {self._window.device_id!r} at {when} {what}")

@@ -8,11 +8,13 @@ from itertools import chain
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
+from tap_unleash.errors import UnleashError
 from tap_unleash.page import TIMESTAMP
+from tap_unleash.timestamps import format_timestamp
 from tap_unleash.windows import DAY, SECOND, PageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Collection, Generator, Sequence
     from typing import TypeAlias
 
     from tap_unleash.page import Page, Row
@@ -129,6 +131,20 @@ class PageSizes:
         return often or rows < max(self.last, default=0)
 
 
+def failure(window: TimeWindow, what: str) -> UnleashError:
+    """Return the error of a device.
+
+    Args:
+        window: The window that cannot be read.
+        what: Why, and what to do.
+
+    Returns:
+        The error.
+    """
+    when = format_timestamp(window.start)
+    return UnleashError(f"Data of device {window.device_id!r} at {when} {what}")
+
+
 def check_lengths(pages: list[Page]) -> None:
     """Check that no page is empty or longer, and none but the last shorter than the first.
 
@@ -176,7 +192,7 @@ def on_two_pages(pages: list[Page]) -> set[int]:
 
 
 def split(
-    window: TimeWindow, pages: list[Page], instants: Sequence[int], reason: str
+    window: TimeWindow, pages: list[Page], instants: Collection[int], reason: str
 ) -> list[TimeWindow]:
     """Split a window that is in doubt.
 
@@ -190,7 +206,7 @@ def split(
         Its parts.
 
     Raises:
-        Doubt: If parts do not help, because those before reported as many pages.
+        UnleashError: If parts do not help, because those before reported as many pages.
     """
     claimed = pages[0].total or 0
     reported = claimed or len(pages)
@@ -200,7 +216,7 @@ def split(
     if (broken or outside) and reported >= window.parent_pages > 0:
         stale = window.stale + 1
     if stale >= MAX_STALE:
-        raise Doubt(NO_TOTAL if broken else NO_BOUNDS)
+        raise failure(window, NO_TOTAL if broken else NO_BOUNDS)
     most = most_pages(pages[0])
     count = len(pages) if broken or claimed <= most else claimed / most
     parts = window.split(ceil(count / TARGET_FILL), instants)

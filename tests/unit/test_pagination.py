@@ -36,7 +36,6 @@ differ from each other, and other rows come before them.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -63,8 +62,7 @@ if TYPE_CHECKING:
 
 PARTS = 10
 SOURCES_PER_PART = 500
-SOAK_PARTS = 40
-SOAK_SOURCES_PER_PART = 5_000
+SOAK_PARTS = 400
 
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
@@ -225,31 +223,22 @@ class Scenario:
         return reading
 
 
-def count_exact(part: int, sources: int) -> int:
-    """Read sources, and return how many of them were read without an error."""
+SOAK = [pytest.param(part, marks=pytest.mark.soak) for part in range(PARTS, PARTS + SOAK_PARTS)]
+
+
+@pytest.mark.parametrize("part", [*range(PARTS), *SOAK])
+def test_a_window_is_read_exactly_or_not_at_all(part: int) -> None:
     exact = 0
 
     @seed(part)
-    @settings(QUICK, max_examples=sources)
+    @settings(QUICK, max_examples=SOURCES_PER_PART)
     @given(st.integers(0, 2**64))
     def read(number: int) -> None:
         nonlocal exact
         exact += Scenario(number).read().error is None
 
     read()
-    return exact
-
-
-@pytest.mark.parametrize("part", range(PARTS))
-def test_a_window_is_read_exactly_or_not_at_all(part: int) -> None:
-    assert count_exact(part, SOURCES_PER_PART) > SOURCES_PER_PART / 2
-
-
-@pytest.mark.soak
-@pytest.mark.skipif("SOAK" not in os.environ, reason="takes long: make soak")
-@pytest.mark.parametrize("part", range(PARTS, PARTS + SOAK_PARTS))
-def test_soak(part: int) -> None:
-    assert count_exact(part, SOAK_SOURCES_PER_PART) > SOAK_SOURCES_PER_PART / 2
+    assert exact > SOURCES_PER_PART / 2
 
 
 def crowd(rows: Mapping[Key, int]) -> int:
