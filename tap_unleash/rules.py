@@ -61,14 +61,13 @@ OUTSIDE = (
     "Report it to Unleash live."
 )
 UNCOUNTABLE = (
-    "has more rows at one instant than fit on a page, and their order differs from page to "
-    "page, so they cannot be counted. Report it to Unleash live, or set a later 'start_date' "
-    "to leave them out."
+    "has more rows at one instant than fit on a page, in an order that changes. Leave them "
+    "out with a later 'start_date', and report it to Unleash live."
 )
 CHANGING = f"kept changing while it was being read ({MAX_READS} attempts). Retry later."
 CUT = (
-    "fills its last page, and no later page was ever seen, so rows may be cut off. Set a "
-    "'start_date' or an 'end_date' to leave them out, and report it to Unleash live."
+    "fills its last page, so rows may be cut off. Leave them out with 'start_date' or "
+    "'end_date', and report it to Unleash live."
 )
 _NO_PARTS = "cannot be read in parts: the API does not keep to its {}. Report it to Unleash live."
 NO_TOTAL, NO_BOUNDS = _NO_PARTS.format("number of pages"), _NO_PARTS.format("range")
