@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
 from socketserver import BaseRequestHandler, TCPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,6 +17,7 @@ import trustme
 from mock_api import Fault, MockAPI
 from mock_api.faults import Kind
 from reliability.runs import (
+    EVERY_WINDOW,
     Run,
     account,
     assert_complete,
@@ -191,6 +194,22 @@ def test_a_server_that_was_never_reached_is_tried_three_times() -> None:
     line = assert_one_line(run("http://127.0.0.1:1/v1"))
     assert line.startswith("tap-unleash: Cannot connect to http://127.0.0.1:1 (")
     assert "after 3 attempts" in line
+
+
+def test_a_server_that_is_reached_no_longer_ends_the_run() -> None:
+    devices = account(**{f"W{n}": 3 for n in range(9)})
+    with ThreadPoolExecutor() as pool:
+        with MockAPI(devices, faults=[Fault(kind="hang", where="/W2/")]) as api:
+            running = pool.submit(run, api, concurrency=1, constants=EVERY_WINDOW)
+            while not any("/W2/" in exchange.path for exchange in api.requests):
+                assert not running.done()
+                time.sleep(0.01)
+        result = running.result()
+    line = assert_one_line(result)
+    server = api.url.removesuffix("/v1")
+    assert line.startswith(f"tap-unleash: Cannot connect to {server} (Connection refused) after 9 ")
+    assert_loaded(api.truth("W0") + api.truth("W1"), result)
+    assert result.bookmarks() == {"W0": at(2), "W1": at(2)}
 
 
 class Server(TCPServer):
