@@ -112,7 +112,7 @@ class Probe:
             )
         except Unavailable as error:
             self._count()
-            return Reply(LATE if error.overload else LOST)
+            return Reply(LATE if error.status else LOST)
         outcome = f"HTTP {response.status_code}"
         if response.status_code != 200:  # noqa: PLR2004
             return Reply(outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import nullcontext
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from math import inf
@@ -14,7 +15,6 @@ from urllib.parse import urlsplit
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
-from singer_sdk.exceptions import RetriableAPIError
 from typing_extensions import override
 from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
@@ -22,7 +22,7 @@ from urllib3.util import Retry
 from tap_unleash.errors import FatalError, UnleashError
 
 if TYPE_CHECKING:
-    from tap_unleash.config import Config
+    from collections.abc import Callable
 
 MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
@@ -31,14 +31,14 @@ request, before the run ends."""
 _REFUSED = {429, 502, 503, 504}
 
 
-class Rejected(UnleashError):
+class RequestFailed(UnleashError):
     """The API rejects a request and would reject it again.
 
     Attributes:
-        status: The HTTP status, 4xx.
+        status: The HTTP status; 504 after a time-out, and 0 without a response.
     """
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int = 0) -> None:
         """Store the status.
 
         Args:
@@ -49,20 +49,22 @@ class Rejected(UnleashError):
         self.status = status
 
 
-class Unavailable(UnleashError, RetriableAPIError):
+class Unavailable(RequestFailed):
     """An attempt failed; another one may not.
 
     Attributes:
-        overload: Whether the API may answer for a shorter time range.
-        fatal: Whether no other request can succeed, either.
         alone: Whether the API answered no other request during all attempts.
         tries: Number of attempts before giving up.
         retry_after: Seconds that the API asks to wait.
     """
 
-    overload = fatal = alone = False
+    alone = False
     tries = 9
     retry_after = 0.0
+
+
+class Unreachable(FatalError, Unavailable):
+    """There is no connection to the API: after all attempts, no other request can succeed."""
 
 
 class RateLimiter:
@@ -79,15 +81,11 @@ class RateLimiter:
         self._interval = self._pause = self._next = self._refused = 0.0
         self._refused_since = inf
 
-    def send(
-        self, session: Session, request: requests.PreparedRequest, **kwargs: Any
-    ) -> requests.Response:
+    def send(self, attempt: Callable[[], requests.Response]) -> requests.Response:
         """Send a request as soon as the rate limit allows, until it is not refused.
 
         Args:
-            session: The session.
-            request: The request.
-            kwargs: Arguments of `requests.Session.send`.
+            attempt: Sends the request.
 
         Returns:
             The response; its status is not 429.
@@ -100,21 +98,20 @@ class RateLimiter:
                 with self._lock:
                     sent = max(time.monotonic(), self._next)
                     self._next = sent + self._interval
-                if (wait := sent - time.monotonic()) > 0:
-                    time.sleep(wait)
+                time.sleep(max(sent - time.monotonic(), 0))
                 try:
-                    response = session.send_now(request, **kwargs)
+                    response = attempt()
                 except Unavailable as error:
-                    if error.overload:
-                        self._refuse(sent, 0, throttled=False)
+                    if error.status in _REFUSED:
+                        self._refuse(sent, throttled=False)
                     raise
+                throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
                 if response.status_code in _REFUSED:
-                    throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
                     self._refuse(sent, retry_after(response), throttled=throttled)
                 else:
                     self._accept(sent)
-                if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
-                    return response
+            if not throttled:
+                return response
             if time.monotonic() - self._refused_since > MAX_RETRY_AFTER:
                 msg = (
                     f"Rate limit exceeded (HTTP {describe(response)}): no request was "
@@ -130,7 +127,7 @@ class RateLimiter:
             if sent > self._refused:
                 self._pause = 0.0
 
-    def _refuse(self, sent: float, wait: float, *, throttled: bool) -> None:
+    def _refuse(self, sent: float, wait: float = 0, *, throttled: bool) -> None:
         with self._lock:
             now = time.monotonic()
             self._refused_since = min(self._refused_since, now)
@@ -145,55 +142,39 @@ class Session(requests.Session):
     """The connection that all streams and threads share.
 
     Attributes:
-        limiter: The rate limit.
         answered: Number of requests that the API answered.
-        reached: Whether the server ever responded.
     """
 
-    def __init__(self, settings: Config, user_agent: str) -> None:
+    def __init__(self, api_url: str, concurrency: int) -> None:
         """Prepare the connection; nothing is sent.
 
         Args:
-            settings: The settings.
-            user_agent: Value of the ``User-Agent`` header.
+            api_url: The base URL of the API.
+            concurrency: Maximum number of concurrent requests.
         """
         super().__init__()
-        self.limiter = RateLimiter()
+        self._limiter = RateLimiter()
+        self._tries = 3  # until the server responds
         self.answered = 0
-        self.reached = False
-        self.headers["User-Agent"] = user_agent
-        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("https://", HTTPAdapter(pool_maxsize=concurrency))
+        self.mount("http://", HTTPAdapter(pool_maxsize=concurrency))
         # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
-        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
+        found = self.merge_environment_settings(api_url, {}, None, None, None)
         self.verify = found["verify"]
         # Plain HTTP is for loopback only, and a proxy is elsewhere.
-        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
+        self.proxies = found["proxies"] if api_url.startswith("https") else {}
         self.trust_env = False
 
     @override
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        return self.limiter.send(self, request, **kwargs)
+        return self._limiter.send(partial(self._attempt, request, **kwargs))
 
-    def send_now(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a request without regard to the rate limit.
-
-        Args:
-            request: The request.
-            kwargs: Arguments of `requests.Session.send`.
-
-        Returns:
-            The response.
-
-        Raises:
-            FatalError: If no request can succeed.
-            Unavailable: If there is no complete response.
-        """
+    def _attempt(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         try:
             response = super().send(request, **kwargs)
-        except (requests.RequestException, OSError) as error:
-            raise _no_response(error, str(request.url), reached=self.reached) from error
-        self.reached = True
+        except OSError as error:  # such as any exception of `requests`
+            raise _no_response(error, str(request.url), self._tries) from error
+        self._tries = Unavailable.tries
         return response
 
 
@@ -241,7 +222,7 @@ def retry_after(response: requests.Response) -> float:
     return seconds
 
 
-def _no_response(error: Exception, url: str, *, reached: bool) -> UnleashError:
+def _no_response(error: OSError, url: str, tries: int) -> UnleashError:
     """Classify an attempt without a complete response."""
     cause: Any = error
     while isinstance(inner := getattr(cause, "reason", None) or (cause.args or [0])[-1], Exception):
@@ -254,19 +235,14 @@ def _no_response(error: Exception, url: str, *, reached: bool) -> UnleashError:
         return FatalError(
             f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."
         )
+    failure = Unavailable(f"connection to {server} closed before the response was complete")
     if isinstance(error, requests.exceptions.ProxyError):
-        failure = Unavailable(f"no connection to {server} through the proxy ({why})")
-        failure.fatal = True
+        failure = Unreachable(f"no connection to {server} through the proxy ({why})")
     elif isinstance(cause, ReadTimeoutError):
-        failure = Unavailable(f"no data from {server} within 'request_timeout'")
-        failure.overload = True
+        failure = Unavailable(f"no data from {server} within 'request_timeout'", 504)
     elif isinstance(error, requests.ConnectionError) and not isinstance(
         cause, OSError | HTTPException
     ):
-        failure = Unavailable(f"cannot connect to {server} ({why})")
-        failure.fatal = True
-    else:
-        failure = Unavailable(f"connection to {server} closed before the response was complete")
-    if not reached:
-        failure.tries = 3
+        failure = Unreachable(f"cannot connect to {server} ({why})")
+    failure.tries = tries
     return failure

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from heapq import heappop, heappush
-from threading import Condition, Thread
+from itertools import pairwise
+from threading import Condition, Lock
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from tap_unleash import session
 from tap_unleash.errors import FatalError
-from tap_unleash.session import RateLimiter
+from tap_unleash.session import RateLimiter, Session, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,26 +54,18 @@ class Clock:
             self._changed.notify_all()
 
 
-class Lock:
+class VirtualLock:
     """A lock whose waiters let the time pass."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock, self._changed = clock, clock._changed
-        self._queue: deque[object] = deque()
+        self._clock, self._lock = clock, Lock()
 
     def __enter__(self) -> None:
-        with self._changed:
-            turn = object()
-            self._queue.append(turn)
-            if self._queue[0] is not turn:
-                self._clock.stop()
-                self._changed.wait_for(lambda: self._queue[0] is turn)
+        while not self._lock.acquire(blocking=False):
+            self._clock.sleep(0.05)
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._queue.popleft()
-            self._clock._running += bool(self._queue)
-            self._changed.notify_all()
+        self._lock.release()
 
 
 class Server:
@@ -80,7 +77,7 @@ class Server:
         self.crowds: list[tuple[float, int]] = []
         self.sent: list[int] = []
 
-    def send_now(self, *_: object, **__: object) -> requests.Response:
+    def answer(self) -> requests.Response:
         response = requests.Response()
         response.status_code = 200 if self._accepts(self.clock.now) else 429
         self.sent.append(response.status_code)
@@ -98,26 +95,19 @@ def simulate(
     clock = Clock(THREADS)
     monkeypatch.setattr(session, "time", clock)
     limiter, server = RateLimiter(), Server(clock, accepts)
-    setattr(limiter, "_alone", Lock(clock))  # noqa: B010
+    monkeypatch.setattr(limiter, "_alone", VirtualLock(clock))
     work = iter(range(count))
-    errors: list[FatalError] = []
 
     def send() -> None:
         try:
             for _ in work:
-                limiter.send(*[server, None])  # type: ignore[arg-type]
-        except FatalError as error:
-            errors.append(error)
+                limiter.send(server.answer)
         finally:
             clock.stop()
 
-    threads = [Thread(target=send) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in [pool.submit(send) for _ in range(THREADS)]:
+            done.result()
     return server
 
 
@@ -173,9 +163,9 @@ def test_a_refusal_after_a_long_pause_of_the_target_does_not_end_the_run(
     clock = Clock(1)
     monkeypatch.setattr(session, "time", clock)
     limiter, server = RateLimiter(), Server(clock, lambda now: not 3_600 <= now < 3_601)
-    limiter.send(*[server, None])  # type: ignore[arg-type]
+    limiter.send(server.answer)
     clock.now = 3_600.0
-    limiter.send(*[server, None])  # type: ignore[arg-type]
+    limiter.send(server.answer)
     assert server.sent[0] == server.sent[-1] == 200
     assert 429 in server.sent
 
@@ -190,3 +180,36 @@ def test_a_retry_after_is_kept_by_all_threads(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(session, "retry_after", lambda _: 30)
     simulate(monkeypatch, accepts, 20)
     assert not [t for t in times if 0.2 < t < 30]
+
+
+TIME_OUT = requests.ReadTimeout(ReadTimeoutError(HTTPConnectionPool("localhost"), "/", ""))
+CLOSED = requests.ConnectionError(ProtocolError("closed", ConnectionResetError()))
+
+
+@pytest.mark.parametrize("failure", [429, 502, 503, 504, TIME_OUT, 404, 500, CLOSED], ids=str)
+def test_an_overloaded_api_gets_fewer_requests(
+    monkeypatch: pytest.MonkeyPatch, failure: int | Exception
+) -> None:
+    clock = Clock(1)
+    monkeypatch.setattr(session, "time", clock)
+    times: list[float] = []
+
+    def send(*_: object, **__: object) -> requests.Response:
+        times.append(clock.now)
+        response = requests.Response()
+        response.status_code = 200
+        if len(times) <= 3:
+            if isinstance(failure, Exception):
+                raise failure
+            response.status_code = failure
+        return response
+
+    monkeypatch.setattr(requests.Session, "send", send)
+    connection = Session("https://localhost", concurrency=1)
+    while len(times) < 10:
+        with suppress(Unavailable):
+            connection.send(requests.PreparedRequest())
+    intervals = [after - before for before, after in pairwise(times)]
+    slower = failure not in {404, 500, CLOSED}
+    # Between the requests after the last failure and its pause.
+    assert all((interval > 0.05) == slower for interval in intervals[3:])
