@@ -107,9 +107,7 @@ class Probe:
             raise FatalError(msg)
         prepared = self.stream.build_prepared_request(method="GET", url=url)
         try:
-            response = self.tap.session.send(
-                prepared, timeout=self.stream.timeout, allow_redirects=False
-            )
+            response = self.tap.session.send(prepared)
         except Unavailable as error:
             self._count()
             return Reply(LATE if error.status else LOST)

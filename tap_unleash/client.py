@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 
     import requests
     from backoff.types import Details
-    from singer_sdk.helpers.types import Auth, Context, RequestFunc
+    from singer_sdk.helpers.types import Auth, RequestFunc
 
     from tap_unleash.page import Page
     from tap_unleash.tap import TapUnleash
 
 TOKEN_PREFIX = "ul_pat_"  # noqa: S105 - of personal access tokens, according to the vendor
-CONNECT_TIMEOUT = 5
 SCHEMAS = SchemaDirectory(schemas)
 
 _TOO_LONG = {400, 413, 422, 502, 504}
@@ -50,7 +49,6 @@ class UnleashStream(RESTStream[PageRequest]):
     """Base of the streams."""
 
     schema = StreamSchema(SCHEMAS)
-    allow_redirects = False
     extra_retry_statuses = (408, 421, 425)  # time-out, misdirected request, too early
 
     @property
@@ -106,11 +104,6 @@ class UnleashStream(RESTStream[PageRequest]):
         if key.startswith(TOKEN_PREFIX):
             return BearerTokenAuthenticator(token=key)
         return APIKeyAuthenticator(key="x-api-key", value=key, location="header")
-
-    @override
-    @property
-    def timeout(self) -> tuple[int, int]:  # type: ignore[override]
-        return CONNECT_TIMEOUT, self.tap.settings.request_timeout
 
     @override
     def validate_response(self, response: requests.Response) -> None:
@@ -189,11 +182,10 @@ class UnleashStream(RESTStream[PageRequest]):
             WindowTooLong: If a shorter window may be answered.
             UnleashError: If there is no valid response.
         """
-        prepared = self._prepared.copy()  # much faster than a new one
-        prepared.url = self.get_http_request(page=PageContext(None, request)).url
+        send: Any = partial(self._send, request)  # gives a page, where the SDK has a response
+        send = self.request_decorator(send)
         try:
-            send: Any = self.request_decorator(partial(self._send, request))
-            page: Page = send(prepared, None)
+            page: Page = send()
         except RequestFailed as error:
             too_long = request.window.splittable and error.status in _TOO_LONG
             if request.number > 1 and (too_long or error.status in _NO_SUCH_PAGE):
@@ -203,16 +195,11 @@ class UnleashStream(RESTStream[PageRequest]):
             raise
         return page
 
-    def _send(
-        self,
-        request: PageRequest,
-        prepared: requests.PreparedRequest,
-        _context: Context | None,
-    ) -> Any:  # noqa: ANN401 - a page, where the SDK has a response
+    def _send(self, request: PageRequest) -> Page:
+        prepared = self._prepared.copy()  # much faster than a new one
+        prepared.url = self.get_http_request(page=PageContext(None, request)).url
         try:
-            response = self.requests_session.send(
-                prepared, timeout=self.timeout, allow_redirects=self.allow_redirects
-            )
+            response = self.requests_session.send(prepared)
             self.validate_response(response)
             if response.status_code == HTTPStatus.NO_CONTENT:
                 return EMPTY

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
+from requests.exceptions import ProxyError, SSLError
 from typing_extensions import override
 from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
@@ -23,6 +24,10 @@ from tap_unleash.errors import FatalError, UnleashError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tap_unleash.config import Config
+
+CONNECT_TIMEOUT = 5
 
 MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
@@ -145,33 +150,34 @@ class Session(requests.Session):
         answered: Number of requests that the API answered.
     """
 
-    def __init__(self, api_url: str, concurrency: int) -> None:
+    def __init__(self, settings: Config) -> None:
         """Prepare the connection; nothing is sent.
 
         Args:
-            api_url: The base URL of the API.
-            concurrency: Maximum number of concurrent requests.
+            settings: The settings.
         """
         super().__init__()
         self._limiter = RateLimiter()
         self._tries = 3  # until the server responds
         self.answered = 0
-        self.mount("https://", HTTPAdapter(pool_maxsize=concurrency))
-        self.mount("http://", HTTPAdapter(pool_maxsize=concurrency))
+        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
         # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
-        found = self.merge_environment_settings(api_url, {}, None, None, None)
+        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
         self.verify = found["verify"]
         # Plain HTTP is for loopback only, and a proxy is elsewhere.
-        self.proxies = found["proxies"] if api_url.startswith("https") else {}
+        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
         self.trust_env = False
+        self._timeout = CONNECT_TIMEOUT, settings.request_timeout
 
     @override
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        return self._limiter.send(partial(self._attempt, request, **kwargs))
+    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+        # Every request has the same time-outs, and follows no redirect, whoever sends it.
+        return self._limiter.send(partial(self._attempt, request))
 
-    def _attempt(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def _attempt(self, request: requests.PreparedRequest) -> requests.Response:
         try:
-            response = super().send(request, **kwargs)
+            response = super().send(request, timeout=self._timeout, allow_redirects=False)
         except OSError as error:  # such as any exception of `requests`
             raise _no_response(error, str(request.url), self._tries) from error
         self._tries = Unavailable.tries
@@ -229,14 +235,13 @@ def _no_response(error: OSError, url: str, tries: int) -> UnleashError:
         cause = inner
     server = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     why = " ".join(str(cause).rpartition("] ")[2].rstrip(")").split())[:200]
-    if not isinstance(error, requests.RequestException):  # no such REQUESTS_CA_BUNDLE
-        return FatalError(f"Request failed: {error}.")
-    if isinstance(error, requests.exceptions.SSLError):
+    if not isinstance(error, requests.RequestException) or isinstance(error, SSLError):
+        # The former if there is no such REQUESTS_CA_BUNDLE.
         return FatalError(
             f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."
         )
     failure = Unavailable(f"connection to {server} closed before the response was complete")
-    if isinstance(error, requests.exceptions.ProxyError):
+    if isinstance(error, ProxyError):
         failure = Unreachable(f"no connection to {server} through the proxy ({why})")
     elif isinstance(cause, ReadTimeoutError):
         failure = Unavailable(f"no data from {server} within 'request_timeout'", 504)

@@ -17,7 +17,8 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from tap_unleash import session
 from tap_unleash.errors import FatalError
-from tap_unleash.session import RateLimiter, Session, Unavailable
+from tap_unleash.session import RateLimiter, Unavailable
+from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,7 +206,7 @@ def test_an_overloaded_api_gets_fewer_requests(
         return response
 
     monkeypatch.setattr(requests.Session, "send", send)
-    connection = Session("https://localhost", concurrency=1)
+    connection = TapUnleash(config={"api_key": "mock"}).session
     while len(times) < 10:
         with suppress(Unavailable):
             connection.send(requests.PreparedRequest())
