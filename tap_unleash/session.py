@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import nullcontext
-from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from math import inf
@@ -23,8 +22,6 @@ from urllib3.util import Retry
 from tap_unleash.errors import FatalError, UnleashError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tap_unleash.config import Config
 
 CONNECT_TIMEOUT = 5
@@ -72,32 +69,43 @@ class Unreachable(FatalError, Unavailable):
     """There is no connection to the API: after all attempts, no other request can succeed."""
 
 
-class RateLimiter:
-    """Spaces the requests of all threads, as far as the API refuses them.
+class Session(requests.Session):
+    """The connection that all streams and threads share, and its rate limit.
 
     A refusal pauses all requests, and one at a time is sent until the API accepts one. It also
     widens the interval between requests, which each accepted request narrows.
+
+    Attributes:
+        answered: Number of requests that the API answered.
     """
 
-    def __init__(self) -> None:
-        """Start without any spacing."""
+    def __init__(self, settings: Config) -> None:
+        """Prepare the connection; nothing is sent.
+
+        Args:
+            settings: The settings.
+        """
+        super().__init__()
+        self.answered = 0
+        self._tries = 3  # until the server responds
+        self._timeout = CONNECT_TIMEOUT, settings.request_timeout
+        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
+        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
+        self.verify = found["verify"]
+        # Plain HTTP is for loopback only, and a proxy is elsewhere.
+        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
+        self.trust_env = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._interval = self._pause = self._next = self._refused = 0.0
         self._refused_since = inf
 
-    def send(self, attempt: Callable[[], requests.Response]) -> requests.Response:
-        """Send a request as soon as the rate limit allows, until it is not refused.
-
-        Args:
-            attempt: Sends the request.
-
-        Returns:
-            The response; its status is not 429.
-
-        Raises:
-            FatalError: If the rate limit is exhausted.
-        """
+    @override
+    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+        # As soon as the rate limit allows, until the status is not 429. Every request has the
+        # same time-outs, and follows no redirect, whoever sends it.
         while True:
             with self._alone if self._pause else nullcontext():
                 with self._lock:
@@ -105,11 +113,13 @@ class RateLimiter:
                     self._next = sent + self._interval
                 time.sleep(max(sent - time.monotonic(), 0))
                 try:
-                    response = attempt()
-                except Unavailable as error:
-                    if error.status in _REFUSED:
+                    response = super().send(request, timeout=self._timeout, allow_redirects=False)
+                except OSError as error:  # such as any exception of `requests`
+                    failure = _no_response(error, str(request.url), self._tries)
+                    if failure.status in _REFUSED:
                         self._refuse(sent, throttled=False)
-                    raise
+                    raise failure from error
+                self._tries = Unavailable.tries
                 throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
                 if response.status_code in _REFUSED:
                     self._refuse(sent, retry_after(response), throttled=throttled)
@@ -141,47 +151,6 @@ class RateLimiter:
                 self._pause = min(max(2 * self._pause, 0.5), 30) if throttled else 0.5
                 self._refused = now
             self._next = max(self._next, now + (wait or self._pause))
-
-
-class Session(requests.Session):
-    """The connection that all streams and threads share.
-
-    Attributes:
-        answered: Number of requests that the API answered.
-    """
-
-    def __init__(self, settings: Config) -> None:
-        """Prepare the connection; nothing is sent.
-
-        Args:
-            settings: The settings.
-        """
-        super().__init__()
-        self._limiter = RateLimiter()
-        self._tries = 3  # until the server responds
-        self.answered = 0
-        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
-        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
-        self.verify = found["verify"]
-        # Plain HTTP is for loopback only, and a proxy is elsewhere.
-        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
-        self.trust_env = False
-        self._timeout = CONNECT_TIMEOUT, settings.request_timeout
-
-    @override
-    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        # Every request has the same time-outs, and follows no redirect, whoever sends it.
-        return self._limiter.send(partial(self._attempt, request))
-
-    def _attempt(self, request: requests.PreparedRequest) -> requests.Response:
-        try:
-            response = super().send(request, timeout=self._timeout, allow_redirects=False)
-        except OSError as error:  # such as any exception of `requests`
-            raise _no_response(error, str(request.url), self._tries) from error
-        self._tries = Unavailable.tries
-        return response
 
 
 def describe(response: requests.Response) -> str:
@@ -228,7 +197,7 @@ def retry_after(response: requests.Response) -> float:
     return seconds
 
 
-def _no_response(error: OSError, url: str, tries: int) -> UnleashError:
+def _no_response(error: OSError, url: str, tries: int) -> Unavailable:
     """Classify an attempt without a complete response."""
     cause: Any = error
     while isinstance(inner := getattr(cause, "reason", None) or (cause.args or [0])[-1], Exception):
@@ -237,9 +206,8 @@ def _no_response(error: OSError, url: str, tries: int) -> UnleashError:
     why = " ".join(str(cause).rpartition("] ")[2].rstrip(")").split())[:200]
     if not isinstance(error, requests.RequestException) or isinstance(error, SSLError):
         # The former if there is no such REQUESTS_CA_BUNDLE.
-        return FatalError(
-            f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."
-        )
+        msg = f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."
+        raise FatalError(msg) from error
     failure = Unavailable(f"connection to {server} closed before the response was complete")
     if isinstance(error, ProxyError):
         failure = Unreachable(f"no connection to {server} through the proxy ({why})")
