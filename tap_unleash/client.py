@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tap_unleash.tap import TapUnleash
 
 TOKEN_PREFIX = "ul_pat_"  # noqa: S105 - of personal access tokens, according to the vendor
-SCHEMAS = SchemaDirectory(schemas)
 
 _TOO_LONG = {400, 413, 422, 502, 504}
 _NO_SUCH_PAGE = {400, 404, 410, 413, 422}
@@ -48,7 +47,7 @@ _HINTS = {
 class UnleashStream(RESTStream[PageRequest]):
     """Base of the streams."""
 
-    schema = StreamSchema(SCHEMAS)
+    schema = StreamSchema(SchemaDirectory(schemas))
     extra_retry_statuses = (408, 421, 425)  # time-out, misdirected request, too early
 
     @property
