@@ -107,12 +107,10 @@ class Probe:
             raise FatalError(msg)
         prepared = self.stream.build_prepared_request(method="GET", url=url)
         try:
-            response = self.tap.session.send(
-                prepared, timeout=self.stream.timeout, allow_redirects=False
-            )
+            response = self.tap.session.send(prepared)
         except Unavailable as error:
             self._count()
-            return Reply(LATE if error.overload else LOST)
+            return Reply(LATE if error.status else LOST)
         outcome = f"HTTP {response.status_code}"
         if response.status_code != 200:  # noqa: PLR2004
             return Reply(outcome)

@@ -38,16 +38,12 @@ class JSONFile(click.File):
 
     @override
     def convert(self, *args: Any) -> Any:
-        file = super().convert(*args)
-        try:
-            text = file.read()
-            valid = isinstance(json.loads(text), dict)
-        except ValueError:
-            valid = False
-        if not valid:
-            msg = f"Cannot read the {args[1].name} file: it is not a JSON object."
-            raise FatalError(msg)
-        return StringIO(text)
+        with suppress(ValueError):
+            text = super().convert(*args).read()
+            if isinstance(json.loads(text), dict):
+                return StringIO(text)
+        msg = f"Cannot read the {args[1].name} file: it is not a JSON object."
+        raise FatalError(msg)
 
 
 def leave(code: int, message: str) -> NoReturn:

@@ -17,25 +17,23 @@ from typing_extensions import override
 from tap_unleash import schemas
 from tap_unleash.errors import FatalError, UnleashError, WindowTooLong
 from tap_unleash.page import EMPTY, InvalidResponse, decode_page
-from tap_unleash.session import Rejected, Session, Unavailable, describe, retry_after
+from tap_unleash.session import RequestFailed, Session, Unavailable, describe, retry_after
 from tap_unleash.windows import PageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
 
     import requests
     from backoff.types import Details
-    from singer_sdk.helpers.types import Auth, Context, RequestFunc
+    from singer_sdk.helpers.types import Auth, RequestFunc
 
     from tap_unleash.page import Page
     from tap_unleash.tap import TapUnleash
 
 TOKEN_PREFIX = "ul_pat_"  # noqa: S105 - of personal access tokens, according to the vendor
-CONNECT_TIMEOUT = 5
-SCHEMAS = SchemaDirectory(schemas)
 
-_TOO_LONG = {400, 413, 422}
-_NO_SUCH_PAGE = _TOO_LONG | {404, 410}
+_TOO_LONG = {400, 413, 422, 502, 504}
+_NO_SUCH_PAGE = {400, 404, 410, 413, 422}
 _HINTS = {
     400: "Check 'start_date' and 'end_date'.",
     401: "Check that 'api_key' is correct and has not expired.",
@@ -49,13 +47,8 @@ _HINTS = {
 class UnleashStream(RESTStream[PageRequest]):
     """Base of the streams."""
 
-    schema = StreamSchema(SCHEMAS)
-    allow_redirects = False
-    extra_retry_statuses = (
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_EARLY,
-        HTTPStatus.MISDIRECTED_REQUEST,
-    )
+    schema = StreamSchema(SchemaDirectory(schemas))
+    extra_retry_statuses = (408, 421, 425)  # time-out, misdirected request, too early
 
     @property
     def tap(self) -> TapUnleash:
@@ -101,7 +94,7 @@ class UnleashStream(RESTStream[PageRequest]):
     @override
     @property
     def user_agent(self) -> str:
-        return str(self.requests_session.headers["User-Agent"])
+        return f"{self.tap.name}/{self.tap.plugin_version}"
 
     @override
     @property
@@ -112,93 +105,64 @@ class UnleashStream(RESTStream[PageRequest]):
         return APIKeyAuthenticator(key="x-api-key", value=key, location="header")
 
     @override
-    @property
-    def timeout(self) -> tuple[int, int]:  # type: ignore[override]
-        return CONNECT_TIMEOUT, self.tap.settings.request_timeout
-
-    @override
     def validate_response(self, response: requests.Response) -> None:
         status = response.status_code
-        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            self.requests_session.answered += 1
-            return
-        message = self.response_error_message(response)
-        if status in self.extra_retry_statuses or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            error = Unavailable(message, response)
-            error.overload = status in {502, 504}
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in self.extra_retry_statuses:
+            error = Unavailable(f"API error (HTTP {describe(response)})", status)
             error.retry_after = retry_after(response)
             raise error
-        if status < HTTPStatus.BAD_REQUEST or status in {401, 403}:
-            raise FatalError(message)
         self.requests_session.answered += 1
-        raise Rejected(message, status)
-
-    @override
-    def response_error_message(self, response: requests.Response) -> str:
-        status, what = response.status_code, describe(response)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in self.extra_retry_statuses:
-            return f"API error (HTTP {what})"
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return
+        what, hint = f"(HTTP {describe(response)})", _HINTS.get(status, "")
         if status < HTTPStatus.BAD_REQUEST:
-            return f"Unexpected redirect (HTTP {what}). Check 'api_url'."
-        hint = _HINTS.get(status, "")
+            msg = f"Unexpected redirect {what}. Check 'api_url'."
+            raise FatalError(msg)
         if response.content.lstrip().startswith(b"<"):
             hint = "The response is not from the API: check 'api_url' and the proxy."
-        denied = status in {401, 403}
-        event = "Authentication failed" if denied else "Request rejected"
-        return f"{event} (HTTP {what}). {hint}".strip()
+        if status in {401, 403}:
+            msg = f"Authentication failed {what}. {hint}"
+            raise FatalError(msg)
+        msg = f"Request rejected {what}. {hint}".strip()
+        raise RequestFailed(msg, status)
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
+        answered = self.requests_session.answered
+
+        def give_up(details: Details) -> None:
+            error = cast("Unavailable", details["exception"])
+            reason = str(error)
+            message = (
+                f"{reason[0].upper()}{reason[1:]} after {details['tries']} attempts. Retry "
+                "later; the next sync resumes from the last checkpoint."
+            )
+            error.args = (message,)
+            error.alone = answered == self.requests_session.answered
+
         # The SDK's decorator would log each retry a second time.
-        attempts = backoff.on_exception(
+        return backoff.on_exception(
             self.backoff_wait_generator,
             Unavailable,
-            max_tries=self.backoff_max_tries,
             on_backoff=self.backoff_handler,
+            on_giveup=give_up,
             jitter=self.backoff_jitter,
             logger=None,
         )(func)
 
-        def send(request: requests.PreparedRequest, context: Context | None) -> Any:  # noqa: ANN401
-            answered = self.requests_session.answered
-            try:
-                return attempts(request, context)
-            except Unavailable as error:
-                reason = str(error)
-                message = (
-                    f"{reason[0].upper()}{reason[1:]} after {error.tries} attempts. Retry "
-                    "later; the next sync resumes from the last checkpoint."
-                )
-                if error.fatal:
-                    raise FatalError(message) from error
-                error.args = (message,)
-                error.alone = answered == self.requests_session.answered
-                raise
-
-        return send
-
-    @override
-    def backoff_max_tries(self) -> int:
-        return Unavailable.tries
-
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
         error = yield 0
-        attempt = 1
-        while attempt < error.tries:
-            error = yield max(min(2.0 ** (attempt - 1), 60), error.retry_after)
-            attempt += 1
+        for attempt, wait in enumerate((1, 2, 4, 8, 16, 32, 60, 60), start=1):
+            if attempt < error.tries:
+                error = yield max(wait, error.retry_after)
 
     @override
     def backoff_handler(self, details: Details) -> None:
-        error = cast("Mapping[str, Any]", details)["exception"]
-        self.logger.warning(
-            "Request failed: %s (attempt %d of %d). Retrying in %.1f s",
-            error,
-            details["tries"],
-            error.tries,
-            details["wait"],
-        )
+        error = cast("Unavailable", details["exception"])
+        attempt = f"attempt {details['tries']} of {error.tries}"
+        wait = details["wait"]
+        self.logger.warning("Request failed: %s (%s). Retrying in %.1f s", error, attempt, wait)
 
     @cached_property
     def _prepared(self) -> requests.PreparedRequest:
@@ -217,36 +181,24 @@ class UnleashStream(RESTStream[PageRequest]):
             WindowTooLong: If a shorter window may be answered.
             UnleashError: If there is no valid response.
         """
-        prepared = self._prepared.copy()  # much faster than a new one
-        prepared.url = self.get_http_request(page=PageContext(None, request)).url
-        splittable, later = request.window.splittable, request.number > 1
+        send: Any = partial(self._send, request)  # gives a page, where the SDK has a response
+        send = self.request_decorator(send)
         try:
-            send: Any = self.request_decorator(partial(self._send, request))
-            page: Page = send(prepared, None)
-        except Rejected as error:
-            if later and error.status in _NO_SUCH_PAGE:
+            page: Page = send()
+        except RequestFailed as error:
+            too_long = request.window.splittable and error.status in _TOO_LONG
+            if request.number > 1 and (too_long or error.status in _NO_SUCH_PAGE):
                 return EMPTY
-            if splittable and error.status in _TOO_LONG:
+            if too_long:
                 raise WindowTooLong(str(error)) from error
             raise
-        except Unavailable as error:
-            if not (splittable and error.overload):
-                raise
-            if later:
-                return EMPTY
-            raise WindowTooLong(str(error)) from error
         return page
 
-    def _send(
-        self,
-        request: PageRequest,
-        prepared: requests.PreparedRequest,
-        _context: Context | None,
-    ) -> Any:  # noqa: ANN401 - a page, where the SDK has a response
+    def _send(self, request: PageRequest) -> Page:
+        prepared = self._prepared.copy()  # much faster than a new one
+        prepared.url = self.get_http_request(page=PageContext(None, request)).url
         try:
-            response = self.requests_session.send(
-                prepared, timeout=self.timeout, allow_redirects=self.allow_redirects
-            )
+            response = self.requests_session.send(prepared)
             self.validate_response(response)
             if response.status_code == HTTPStatus.NO_CONTENT:
                 return EMPTY
@@ -260,7 +212,8 @@ class UnleashStream(RESTStream[PageRequest]):
             msg = f"unexpected API response ({error})"
             raise Unavailable(msg) from None
         except Unavailable as error:
-            error.overload |= error.response is not None and request.number > 1
-            if error.overload and request.window.splittable:
+            if request.number > 1 and error.status:
+                error.status = 504  # a shorter window has fewer pages
+            if request.window.splittable and error.status in _TOO_LONG:
                 error.tries = 2
             raise

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
-from singer_sdk.exceptions import RetriableAPIError
+from requests.exceptions import ProxyError, SSLError
 from typing_extensions import override
 from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
@@ -24,6 +24,8 @@ from tap_unleash.errors import FatalError, UnleashError
 if TYPE_CHECKING:
     from tap_unleash.config import Config
 
+CONNECT_TIMEOUT = 5
+
 MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
 request, before the run ends."""
@@ -31,14 +33,14 @@ request, before the run ends."""
 _REFUSED = {429, 502, 503, 504}
 
 
-class Rejected(UnleashError):
+class RequestFailed(UnleashError):
     """The API rejects a request and would reject it again.
 
     Attributes:
-        status: The HTTP status, 4xx.
+        status: The HTTP status; 504 after a time-out, and 0 without a response.
     """
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int = 0) -> None:
         """Store the status.
 
         Args:
@@ -49,72 +51,82 @@ class Rejected(UnleashError):
         self.status = status
 
 
-class Unavailable(UnleashError, RetriableAPIError):
+class Unavailable(RequestFailed):
     """An attempt failed; another one may not.
 
     Attributes:
-        overload: Whether the API may answer for a shorter time range.
-        fatal: Whether no other request can succeed, either.
         alone: Whether the API answered no other request during all attempts.
         tries: Number of attempts before giving up.
         retry_after: Seconds that the API asks to wait.
     """
 
-    overload = fatal = alone = False
+    alone = False
     tries = 9
     retry_after = 0.0
 
 
-class RateLimiter:
-    """Spaces the requests of all threads, as far as the API refuses them.
+class Unreachable(FatalError, Unavailable):
+    """There is no connection to the API: after all attempts, no other request can succeed."""
+
+
+class Session(requests.Session):
+    """The connection that all streams and threads share, and its rate limit.
 
     A refusal pauses all requests, and one at a time is sent until the API accepts one. It also
     widens the interval between requests, which each accepted request narrows.
+
+    Attributes:
+        answered: Number of requests that the API answered.
     """
 
-    def __init__(self) -> None:
-        """Start without any spacing."""
+    def __init__(self, settings: Config) -> None:
+        """Prepare the connection; nothing is sent.
+
+        Args:
+            settings: The settings.
+        """
+        super().__init__()
+        self.answered = 0
+        self._tries = 3  # until the server responds
+        self._timeout = CONNECT_TIMEOUT, settings.request_timeout
+        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
+        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
+        self.verify = found["verify"]
+        # Plain HTTP is for loopback only, and a proxy is elsewhere.
+        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
+        self.trust_env = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._interval = self._pause = self._next = self._refused = 0.0
         self._refused_since = inf
 
-    def send(
-        self, session: Session, request: requests.PreparedRequest, **kwargs: Any
-    ) -> requests.Response:
-        """Send a request as soon as the rate limit allows, until it is not refused.
-
-        Args:
-            session: The session.
-            request: The request.
-            kwargs: Arguments of `requests.Session.send`.
-
-        Returns:
-            The response; its status is not 429.
-
-        Raises:
-            FatalError: If the rate limit is exhausted.
-        """
+    @override
+    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+        # As soon as the rate limit allows, until the status is not 429. Every request has the
+        # same time-outs, and follows no redirect, whoever sends it.
         while True:
             with self._alone if self._pause else nullcontext():
                 with self._lock:
                     sent = max(time.monotonic(), self._next)
                     self._next = sent + self._interval
-                if (wait := sent - time.monotonic()) > 0:
-                    time.sleep(wait)
+                time.sleep(max(sent - time.monotonic(), 0))
                 try:
-                    response = session.send_now(request, **kwargs)
-                except Unavailable as error:
-                    if error.overload:
-                        self._refuse(sent, 0, throttled=False)
-                    raise
+                    response = super().send(request, timeout=self._timeout, allow_redirects=False)
+                except OSError as error:  # such as any exception of `requests`
+                    failure = _no_response(error, str(request.url), self._tries)
+                    if failure.status in _REFUSED:
+                        self._refuse(sent, throttled=False)
+                    raise failure from error
+                self._tries = Unavailable.tries
+                throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
                 if response.status_code in _REFUSED:
-                    throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
                     self._refuse(sent, retry_after(response), throttled=throttled)
                 else:
                     self._accept(sent)
-                if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
-                    return response
+            if not throttled:
+                return response
             if time.monotonic() - self._refused_since > MAX_RETRY_AFTER:
                 msg = (
                     f"Rate limit exceeded (HTTP {describe(response)}): no request was "
@@ -130,7 +142,7 @@ class RateLimiter:
             if sent > self._refused:
                 self._pause = 0.0
 
-    def _refuse(self, sent: float, wait: float, *, throttled: bool) -> None:
+    def _refuse(self, sent: float, wait: float = 0, *, throttled: bool) -> None:
         with self._lock:
             now = time.monotonic()
             self._refused_since = min(self._refused_since, now)
@@ -139,62 +151,6 @@ class RateLimiter:
                 self._pause = min(max(2 * self._pause, 0.5), 30) if throttled else 0.5
                 self._refused = now
             self._next = max(self._next, now + (wait or self._pause))
-
-
-class Session(requests.Session):
-    """The connection that all streams and threads share.
-
-    Attributes:
-        limiter: The rate limit.
-        answered: Number of requests that the API answered.
-        reached: Whether the server ever responded.
-    """
-
-    def __init__(self, settings: Config, user_agent: str) -> None:
-        """Prepare the connection; nothing is sent.
-
-        Args:
-            settings: The settings.
-            user_agent: Value of the ``User-Agent`` header.
-        """
-        super().__init__()
-        self.limiter = RateLimiter()
-        self.answered = 0
-        self.reached = False
-        self.headers["User-Agent"] = user_agent
-        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
-        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
-        self.verify = found["verify"]
-        # Plain HTTP is for loopback only, and a proxy is elsewhere.
-        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
-        self.trust_env = False
-
-    @override
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        return self.limiter.send(self, request, **kwargs)
-
-    def send_now(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a request without regard to the rate limit.
-
-        Args:
-            request: The request.
-            kwargs: Arguments of `requests.Session.send`.
-
-        Returns:
-            The response.
-
-        Raises:
-            FatalError: If no request can succeed.
-            Unavailable: If there is no complete response.
-        """
-        try:
-            response = super().send(request, **kwargs)
-        except (requests.RequestException, OSError) as error:
-            raise _no_response(error, str(request.url), reached=self.reached) from error
-        self.reached = True
-        return response
 
 
 def describe(response: requests.Response) -> str:
@@ -241,32 +197,25 @@ def retry_after(response: requests.Response) -> float:
     return seconds
 
 
-def _no_response(error: Exception, url: str, *, reached: bool) -> UnleashError:
+def _no_response(error: OSError, url: str, tries: int) -> Unavailable:
     """Classify an attempt without a complete response."""
     cause: Any = error
     while isinstance(inner := getattr(cause, "reason", None) or (cause.args or [0])[-1], Exception):
         cause = inner
     server = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     why = " ".join(str(cause).rpartition("] ")[2].rstrip(")").split())[:200]
-    if not isinstance(error, requests.RequestException):  # no such REQUESTS_CA_BUNDLE
-        return FatalError(f"Request failed: {error}.")
-    if isinstance(error, requests.exceptions.SSLError):
-        return FatalError(
-            f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."
-        )
-    if isinstance(error, requests.exceptions.ProxyError):
-        failure = Unavailable(f"no connection to {server} through the proxy ({why})")
-        failure.fatal = True
+    if not isinstance(error, requests.RequestException) or isinstance(error, SSLError):
+        # The former if there is no such REQUESTS_CA_BUNDLE.
+        msg = f"No TLS connection to {server}: {why}. Check 'api_url' and REQUESTS_CA_BUNDLE."
+        raise FatalError(msg) from error
+    failure = Unavailable(f"connection to {server} closed before the response was complete")
+    if isinstance(error, ProxyError):
+        failure = Unreachable(f"no connection to {server} through the proxy ({why})")
     elif isinstance(cause, ReadTimeoutError):
-        failure = Unavailable(f"no data from {server} within 'request_timeout'")
-        failure.overload = True
+        failure = Unavailable(f"no data from {server} within 'request_timeout'", 504)
     elif isinstance(error, requests.ConnectionError) and not isinstance(
         cause, OSError | HTTPException
     ):
-        failure = Unavailable(f"cannot connect to {server} ({why})")
-        failure.fatal = True
-    else:
-        failure = Unavailable(f"connection to {server} closed before the response was complete")
-    if not reached:
-        failure.tries = 3
+        failure = Unreachable(f"cannot connect to {server} ({why})")
+    failure.tries = tries
     return failure

@@ -60,7 +60,7 @@ class ListStream(UnleashStream):
             list(self.parse_response(response))
         except (msgspec.MsgspecError, ValueError) as error:
             msg = f"unexpected API response ({error})"
-            raise Unavailable(msg, response) from None
+            raise Unavailable(msg) from None
 
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:

@@ -175,7 +175,7 @@ class TapUnleash(Tap):
     @cached_property
     def session(self) -> Session:
         """The connection that all streams share, and with it the rate limit."""
-        return Session(self.settings, f"{self.name}/{self.plugin_version}")
+        return Session(self.settings)
 
     def warn_of_unknown_field(self, name: str) -> None:
         """Log a field outside of the schema once.

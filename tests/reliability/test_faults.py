@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
 from socketserver import BaseRequestHandler, TCPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,6 +17,7 @@ import trustme
 from mock_api import Fault, MockAPI
 from mock_api.faults import Kind
 from reliability.runs import (
+    EVERY_WINDOW,
     Run,
     account,
     assert_complete,
@@ -193,6 +196,22 @@ def test_a_server_that_was_never_reached_is_tried_three_times() -> None:
     assert "after 3 attempts" in line
 
 
+def test_a_server_that_is_reached_no_longer_ends_the_run() -> None:
+    devices = account(**{f"W{n}": 3 for n in range(9)})
+    with ThreadPoolExecutor() as pool:
+        with MockAPI(devices, faults=[Fault(kind="hang", where="/W2/")]) as api:
+            running = pool.submit(run, api, concurrency=1, constants=EVERY_WINDOW)
+            while not any("/W2/" in exchange.path for exchange in api.requests):
+                assert not running.done()
+                time.sleep(0.01)
+        result = running.result()
+    line = assert_one_line(result)
+    server = api.url.removesuffix("/v1")
+    assert line.startswith(f"tap-unleash: Cannot connect to {server} (Connection refused) after 9 ")
+    assert_loaded(api.truth("W0") + api.truth("W1"), result)
+    assert result.bookmarks() == {"W0": at(2), "W1": at(2)}
+
+
 class Server(TCPServer):
     """A server that is no mock API; a connection without a request is in `received`, too."""
 
@@ -224,6 +243,7 @@ SECURED = {
     "host": "Hostname mismatch",
     "issuer": "self-signed certificate in certificate chain",
     "plain": "wrong version number",
+    "bundle": "CA certificate bundle, invalid path: /none",
 }
 
 
@@ -241,7 +261,8 @@ def test_only_a_trusted_server_is_read(
 ) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    bundle = "/none" if kind == "bundle" else str(tmp_path / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issuer = trustme.CA() if kind == "issuer" else authority
     issuer.issue_cert("example.org" if kind == "host" else "localhost").configure_cert(tls)
@@ -256,7 +277,7 @@ def test_only_a_trusted_server_is_read(
         line = assert_one_line(result)
         assert line.startswith(f"tap-unleash: No TLS connection to {url}")
         assert SECURED[kind] in line or kind == "issuer"
-        assert len(server.received) == 1
+        assert len(server.received) == (kind != "bundle")
 
 
 def test_https_goes_through_the_proxy_and_loopback_does_not(

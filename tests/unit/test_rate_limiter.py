@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from heapq import heappop, heappush
-from threading import Condition, Thread
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import requests
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from tap_unleash import session
 from tap_unleash.errors import FatalError
-from tap_unleash.session import RateLimiter
+from tap_unleash.session import Unavailable
+from tap_unleash.tap import TapUnleash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,91 +55,89 @@ class Clock:
             self._changed.notify_all()
 
 
-class Lock:
+class VirtualLock:
     """A lock whose waiters let the time pass."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock, self._changed = clock, clock._changed
-        self._queue: deque[object] = deque()
+        self._clock, self._lock = clock, Lock()
 
     def __enter__(self) -> None:
-        with self._changed:
-            turn = object()
-            self._queue.append(turn)
-            if self._queue[0] is not turn:
-                self._clock.stop()
-                self._changed.wait_for(lambda: self._queue[0] is turn)
+        while not self._lock.acquire(blocking=False):
+            self._clock.sleep(0.05)
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._queue.popleft()
-            self._clock._running += bool(self._queue)
-            self._changed.notify_all()
+        self._lock.release()
+
+
+class Sent(NamedTuple):
+    """A request: when it was sent, what followed, and how many were in flight."""
+
+    at: float
+    outcome: int | Exception
+    crowd: int
 
 
 class Server:
-    """Accepts or refuses requests, and takes 0.1 s for each."""
+    """Answers the requests of a session by the time, and takes 0.1 s for each."""
 
-    def __init__(self, clock: Clock, accepts: Callable[[float], bool]) -> None:
-        self.clock, self._accepts = clock, accepts
-        self.in_flight = 0
-        self.crowds: list[tuple[float, int]] = []
-        self.sent: list[int] = []
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        outcome: Callable[[float], int | Exception],
+        threads: int = THREADS,
+    ) -> None:
+        self.clock, self._outcome, self._threads = Clock(threads), outcome, threads
+        self._in_flight = 0
+        self.sent: list[Sent] = []
+        self.session = TapUnleash(config={"api_key": "mock"}).session
+        monkeypatch.setattr(session, "time", self.clock)
+        monkeypatch.setattr(self.session, "_alone", VirtualLock(self.clock))
+        monkeypatch.setattr(requests.Session, "send", self._answer)
 
-    def send_now(self, *_: object, **__: object) -> requests.Response:
-        response = requests.Response()
-        response.status_code = 200 if self._accepts(self.clock.now) else 429
-        self.sent.append(response.status_code)
-        self.in_flight += 1
-        self.crowds.append((self.clock.now, self.in_flight))
+    def _answer(self, *_: object, **__: object) -> requests.Response:
+        outcome = self._outcome(self.clock.now)
+        self._in_flight += 1
+        self.sent.append(Sent(self.clock.now, outcome, self._in_flight))
         self.clock.sleep(0.1)
-        self.in_flight -= 1
+        self._in_flight -= 1
+        if isinstance(outcome, Exception):
+            raise outcome
+        response = requests.Response()
+        response.status_code = outcome
         return response
 
+    def get(self, count: int) -> list[int | Exception]:
+        """Send so many requests, with all threads, and return all outcomes."""
+        work = iter(range(count))
 
-def simulate(
-    monkeypatch: pytest.MonkeyPatch, accepts: Callable[[float], bool], count: int
-) -> Server:
-    """Send so many requests with several threads; the clock tells how long that takes."""
-    clock = Clock(THREADS)
-    monkeypatch.setattr(session, "time", clock)
-    limiter, server = RateLimiter(), Server(clock, accepts)
-    setattr(limiter, "_alone", Lock(clock))  # noqa: B010
-    work = iter(range(count))
-    errors: list[FatalError] = []
+        def send() -> None:
+            try:
+                for _ in work:
+                    with suppress(Unavailable):
+                        self.session.send(requests.PreparedRequest())
+            finally:
+                self.clock.stop()
 
-    def send() -> None:
-        try:
-            for _ in work:
-                limiter.send(*[server, None])  # type: ignore[arg-type]
-        except FatalError as error:
-            errors.append(error)
-        finally:
-            clock.stop()
-
-    threads = [Thread(target=send) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return server
+        with ThreadPoolExecutor(self._threads) as pool:
+            for done in [pool.submit(send) for _ in range(self._threads)]:
+                done.result()
+        return [sent.outcome for sent in self.sent]
 
 
-def quota(rate: int, window: float, *, sliding: bool) -> Callable[[float], bool]:
+def quota(rate: int, window: float, *, sliding: bool) -> Callable[[float], int]:
     accepted: deque[float] = deque()
 
-    def accepts(now: float) -> bool:
+    def outcome(now: float) -> int:
         while accepted and (
             accepted[0] <= now - window if sliding else accepted[0] // window < now // window
         ):
             accepted.popleft()
-        if fits := len(accepted) < rate:
-            accepted.append(now)
-        return fits
+        if len(accepted) == rate:
+            return 429
+        accepted.append(now)
+        return 200
 
-    return accepts
+    return outcome
 
 
 @pytest.mark.parametrize("rate", [60, 300, 1000])
@@ -141,52 +145,65 @@ def quota(rate: int, window: float, *, sliding: bool) -> Callable[[float], bool]
 def test_a_quota_per_minute_takes_at_most_a_quarter_longer_than_it_must(
     monkeypatch: pytest.MonkeyPatch, rate: int, *, sliding: bool
 ) -> None:
-    server = simulate(monkeypatch, quota(rate, 60, sliding=sliding), 5 * rate + 1)
+    server = Server(monkeypatch, quota(rate, 60, sliding=sliding))
+    assert server.get(5 * rate + 1).count(200) == 5 * rate + 1
     assert 5 * 60 <= server.clock.now <= 1.25 * 5 * 60
-    assert server.sent.count(200) == 5 * rate + 1
 
 
 def test_without_a_limit_there_is_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = simulate(monkeypatch, lambda _: True, 400)
+    server = Server(monkeypatch, lambda _: 200)
+    server.get(400)
     assert server.clock.now == pytest.approx(400 * 0.1 / THREADS)
 
 
 def test_one_request_is_sent_at_a_time_while_they_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = simulate(monkeypatch, lambda now: now > 60, 20)
-    refused = server.sent.count(429)
+    server = Server(monkeypatch, lambda now: 200 if now > 60 else 429)
+    outcomes = server.get(20)
+    refused = outcomes.count(429)
     # Those that were sent together at first, then one after each pause.
     assert refused < THREADS + 10
-    assert server.sent[:refused] == [429] * refused
-    assert {crowd for now, crowd in server.crowds if 1 < now < 60} == {1}
+    assert outcomes[:refused] == [429] * refused
+    assert {sent.crowd for sent in server.sent if 1 < sent.at < 60} == {1}
 
 
 def test_without_an_accepted_request_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FatalError, match="no request was accepted for 120 s"):
-        simulate(monkeypatch, lambda _: False, 20)
+        Server(monkeypatch, lambda _: 429).get(20)
 
 
 def test_a_refusal_after_a_long_pause_of_the_target_does_not_end_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = Clock(1)
-    monkeypatch.setattr(session, "time", clock)
-    limiter, server = RateLimiter(), Server(clock, lambda now: not 3_600 <= now < 3_601)
-    limiter.send(*[server, None])  # type: ignore[arg-type]
-    clock.now = 3_600.0
-    limiter.send(*[server, None])  # type: ignore[arg-type]
-    assert server.sent[0] == server.sent[-1] == 200
-    assert 429 in server.sent
+    outcomes = iter([200, 429, 200])
+    server = Server(monkeypatch, lambda _: next(outcomes), threads=1)
+    server.session.send(requests.PreparedRequest())
+    server.clock.now = 3_600.0
+    server.session.send(requests.PreparedRequest())
+    assert len(server.sent) == 3
 
 
 def test_a_retry_after_is_kept_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    times: list[float] = []
-
-    def accepts(now: float) -> bool:
-        times.append(now)
-        return len(times) > 1
-
+    outcomes = iter([429])
     monkeypatch.setattr(session, "retry_after", lambda _: 30)
-    simulate(monkeypatch, accepts, 20)
-    assert not [t for t in times if 0.2 < t < 30]
+    server = Server(monkeypatch, lambda _: next(outcomes, 200))
+    server.get(20)
+    assert not [sent for sent in server.sent if 0.2 < sent.at < 30]
+
+
+TIME_OUT = requests.ReadTimeout(ReadTimeoutError(HTTPConnectionPool("localhost"), "/", ""))
+CLOSED = requests.ConnectionError(ProtocolError("closed", ConnectionResetError()))
+
+
+@pytest.mark.parametrize("failure", [429, 502, 503, 504, TIME_OUT, 404, 500, CLOSED], ids=str)
+def test_an_overloaded_api_gets_fewer_requests(
+    monkeypatch: pytest.MonkeyPatch, failure: int | Exception
+) -> None:
+    failures = iter([failure] * 8)
+    server = Server(monkeypatch, lambda _: next(failures, 200), threads=1)
+    server.get(20)
+    # After the last failure and its pause; a request itself takes 0.1 s.
+    times = [sent.at for sent in server.sent][9:]
+    slower = failure not in {404, 500, CLOSED}
+    assert all((after - before > 0.11) == slower for before, after in pairwise(times))
