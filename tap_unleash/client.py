@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from tap_unleash.tap import TapUnleash
 
 TOKEN_PREFIX = "ul_pat_"  # noqa: S105 - of personal access tokens, according to the vendor
+CONNECT_TIMEOUT = 5
 
+_DENIED = {401, 403}
 _TOO_LONG = {400, 413, 422, 502, 504}
 _NO_SUCH_PAGE = {400, 404, 410, 413, 422}
 _HINTS = {
@@ -48,6 +50,7 @@ class UnleashStream(RESTStream[PageRequest]):
     """Base of the streams."""
 
     schema = StreamSchema(SchemaDirectory(schemas))
+    allow_redirects = False
     extra_retry_statuses = (408, 421, 425)  # time-out, misdirected request, too early
 
     @property
@@ -105,26 +108,41 @@ class UnleashStream(RESTStream[PageRequest]):
         return APIKeyAuthenticator(key="x-api-key", value=key, location="header")
 
     @override
+    @property
+    def timeout(self) -> tuple[int, int]:  # type: ignore[override]
+        return CONNECT_TIMEOUT, self.tap.settings.request_timeout
+
+    @override
     def validate_response(self, response: requests.Response) -> None:
         status = response.status_code
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in self.extra_retry_statuses:
-            error = Unavailable(f"API error (HTTP {describe(response)})", status)
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            self.requests_session.answered += 1
+            return
+        message = self.response_error_message(response)
+        if self._is_transient(status):
+            error = Unavailable(message, status)
             error.retry_after = retry_after(response)
             raise error
+        if status < HTTPStatus.BAD_REQUEST or status in _DENIED:
+            raise FatalError(message)
         self.requests_session.answered += 1
-        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            return
-        what, hint = f"(HTTP {describe(response)})", _HINTS.get(status, "")
+        raise RequestFailed(message, status)
+
+    @override
+    def response_error_message(self, response: requests.Response) -> str:
+        status, what = response.status_code, f"(HTTP {describe(response)})"
+        if self._is_transient(status):
+            return f"API error {what}"
         if status < HTTPStatus.BAD_REQUEST:
-            msg = f"Unexpected redirect {what}. Check 'api_url'."
-            raise FatalError(msg)
+            return f"Unexpected redirect {what}. Check 'api_url'."
+        hint = _HINTS.get(status, "")
         if response.content.lstrip().startswith(b"<"):
             hint = "The response is not from the API: check 'api_url' and the proxy."
-        if status in {401, 403}:
-            msg = f"Authentication failed {what}. {hint}"
-            raise FatalError(msg)
-        msg = f"Request rejected {what}. {hint}".strip()
-        raise RequestFailed(msg, status)
+        event = "Authentication failed" if status in _DENIED else "Request rejected"
+        return f"{event} {what}. {hint}".strip()
+
+    def _is_transient(self, status: int) -> bool:
+        return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in self.extra_retry_statuses
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
@@ -144,6 +162,7 @@ class UnleashStream(RESTStream[PageRequest]):
         return backoff.on_exception(
             self.backoff_wait_generator,
             Unavailable,
+            max_tries=self.backoff_max_tries,
             on_backoff=self.backoff_handler,
             on_giveup=give_up,
             jitter=self.backoff_jitter,
@@ -151,11 +170,16 @@ class UnleashStream(RESTStream[PageRequest]):
         )(func)
 
     @override
+    def backoff_max_tries(self) -> int:
+        return Unavailable.tries
+
+    @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
         error = yield 0
-        for attempt, wait in enumerate((1, 2, 4, 8, 16, 32, 60, 60), start=1):
-            if attempt < error.tries:
-                error = yield max(wait, error.retry_after)
+        attempt = 1
+        while attempt < error.tries:  # an error can allow fewer
+            error = yield max(min(2.0 ** (attempt - 1), 60), error.retry_after)
+            attempt += 1
 
     @override
     def backoff_handler(self, details: Details) -> None:
@@ -198,7 +222,9 @@ class UnleashStream(RESTStream[PageRequest]):
         prepared = self._prepared.copy()  # much faster than a new one
         prepared.url = self.get_http_request(page=PageContext(None, request)).url
         try:
-            response = self.requests_session.send(prepared)
+            response = self.requests_session.send(
+                prepared, timeout=self.timeout, allow_redirects=self.allow_redirects
+            )
             self.validate_response(response)
             if response.status_code == HTTPStatus.NO_CONTENT:
                 return EMPTY

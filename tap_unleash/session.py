@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import nullcontext
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from math import inf
@@ -22,9 +23,9 @@ from urllib3.util import Retry
 from tap_unleash.errors import FatalError, UnleashError
 
 if TYPE_CHECKING:
-    from tap_unleash.config import Config
+    from collections.abc import Callable
 
-CONNECT_TIMEOUT = 5
+    from tap_unleash.config import Config
 
 MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
@@ -69,43 +70,32 @@ class Unreachable(FatalError, Unavailable):
     """There is no connection to the API: after all attempts, no other request can succeed."""
 
 
-class Session(requests.Session):
-    """The connection that all streams and threads share, and its rate limit.
+class RateLimiter:
+    """Spaces the requests of all threads, as far as the API refuses them.
 
     A refusal pauses all requests, and one at a time is sent until the API accepts one. It also
     widens the interval between requests, which each accepted request narrows.
-
-    Attributes:
-        answered: Number of requests that the API answered.
     """
 
-    def __init__(self, settings: Config) -> None:
-        """Prepare the connection; nothing is sent.
-
-        Args:
-            settings: The settings.
-        """
-        super().__init__()
-        self.answered = 0
-        self._tries = 3  # until the server responds
-        self._timeout = CONNECT_TIMEOUT, settings.request_timeout
-        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
-        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
-        self.verify = found["verify"]
-        # Plain HTTP is for loopback only, and a proxy is elsewhere.
-        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
-        self.trust_env = False
+    def __init__(self) -> None:
+        """Start without any spacing."""
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._interval = self._pause = self._next = self._refused = 0.0
         self._refused_since = inf
 
-    @override
-    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        # As soon as the rate limit allows, until the status is not 429. Every request has the
-        # same time-outs, and follows no redirect, whoever sends it.
+    def send(self, attempt: Callable[[], requests.Response]) -> requests.Response:
+        """Send a request as soon as the rate limit allows, until it is not refused.
+
+        Args:
+            attempt: Sends the request.
+
+        Returns:
+            The response; its status is not 429.
+
+        Raises:
+            FatalError: If the rate limit is exhausted.
+        """
         while True:
             with self._alone if self._pause else nullcontext():
                 with self._lock:
@@ -113,13 +103,11 @@ class Session(requests.Session):
                     self._next = sent + self._interval
                 time.sleep(max(sent - time.monotonic(), 0))
                 try:
-                    response = super().send(request, timeout=self._timeout, allow_redirects=False)
-                except OSError as error:  # such as any exception of `requests`
-                    failure = _no_response(error, str(request.url), self._tries)
-                    if failure.status in _REFUSED:
+                    response = attempt()
+                except Unavailable as error:
+                    if error.status in _REFUSED:
                         self._refuse(sent, throttled=False)
-                    raise failure from error
-                self._tries = Unavailable.tries
+                    raise
                 throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
                 if response.status_code in _REFUSED:
                     self._refuse(sent, retry_after(response), throttled=throttled)
@@ -151,6 +139,46 @@ class Session(requests.Session):
                 self._pause = min(max(2 * self._pause, 0.5), 30) if throttled else 0.5
                 self._refused = now
             self._next = max(self._next, now + (wait or self._pause))
+
+
+class Session(requests.Session):
+    """The connection that all streams and threads share.
+
+    Attributes:
+        limiter: The rate limit.
+        answered: Number of requests that the API answered.
+    """
+
+    def __init__(self, settings: Config) -> None:
+        """Prepare the connection; nothing is sent.
+
+        Args:
+            settings: The settings.
+        """
+        super().__init__()
+        self.limiter = RateLimiter()
+        self.answered = 0
+        self._tries = 3  # until the server responds
+        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
+        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
+        self.verify = found["verify"]
+        # Plain HTTP is for loopback only, and a proxy is elsewhere.
+        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
+        self.trust_env = False
+
+    @override
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        return self.limiter.send(partial(self._attempt, request, **kwargs))
+
+    def _attempt(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        try:
+            response = super().send(request, **kwargs)
+        except OSError as error:  # such as any exception of `requests`
+            raise _no_response(error, str(request.url), self._tries) from error
+        self._tries = Unavailable.tries
+        return response
 
 
 def describe(response: requests.Response) -> str:

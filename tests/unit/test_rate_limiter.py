@@ -91,7 +91,7 @@ class Server:
         self.sent: list[Sent] = []
         self.session = TapUnleash(config={"api_key": "mock"}).session
         monkeypatch.setattr(session, "time", self.clock)
-        monkeypatch.setattr(self.session, "_alone", VirtualLock(self.clock))
+        monkeypatch.setattr(self.session.limiter, "_alone", VirtualLock(self.clock))
         monkeypatch.setattr(requests.Session, "send", self._answer)
 
     def _answer(self, *_: object, **__: object) -> requests.Response:
