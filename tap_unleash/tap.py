@@ -21,7 +21,7 @@ from tap_unleash.checks import (
     check_stream_maps,
     parse_state,
 )
-from tap_unleash.cli import Command, JSONFile, leave
+from tap_unleash.cli import JSONFile, leave
 from tap_unleash.config import Config, explain
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.session import Session, Unavailable
@@ -248,20 +248,16 @@ class TapUnleash(Tap):
         for option in command.params:
             if isinstance(option.type, click.File):
                 option.type = JSONFile(encoding="utf-8-sig")
-        return Command(
-            name=command.name,
-            callback=command.callback,
-            params=command.params,
-            help="Extract detections and metrics from Unleash live (unleashlive.com).",
-            epilog="The configuration is a JSON file (--config=config.json), environment "
+        command.help = "Extract detections and metrics from Unleash live (unleashlive.com)."
+        command.epilog = (
+            "The configuration is a JSON file (--config=config.json), environment "
             "variables (--config=ENV), or both (one --config option each). Variables are "
             "named after the settings: TAP_UNLEASH_API_KEY, TAP_UNLEASH_START_DATE and so "
             "on. --about --format=markdown describes all settings. TAP_UNLEASH_LOGLEVEL sets "
             "the log level: DEBUG adds details of errors, and WARNING leaves out the progress. "
-            "The documentation is in the folder docs of the repository.",
-            context_settings=command.context_settings,
-            logger=cls.logger,
+            "The documentation is in the folder docs of the repository."
         )
+        return command
 
     # The SDK's own handler ends with exit code 0, and can cut a message in half.
     @override
