@@ -24,10 +24,6 @@ _MAP_OPTIONS = {"__alias__", "__else__", "__filter__", "__key_properties__", "__
 _BOOLEANS = {"true", "1", "yes", "on", "false", "0", "no", "off"}
 
 
-class InvalidConfiguration(FatalError):
-    """A setting is missing or invalid."""
-
-
 class _Device(msgspec.Struct):
     device_id: str
 
@@ -55,7 +51,7 @@ def check_environment(schema: Mapping[str, Any], environ: MutableMapping[str, st
         Warnings of variables that are no settings, each a line.
 
     Raises:
-        InvalidConfiguration: If a variable does not have the type of its setting.
+        FatalError: If a variable does not have the type of its setting.
     """
     types = {f"{PREFIX}{name.upper()}": prop["type"] for name, prop in schema["properties"].items()}
     for name in types.keys() & environ.keys():
@@ -71,7 +67,7 @@ def check_environment(schema: Mapping[str, Any], environ: MutableMapping[str, st
                 raise ValueError(name)  # noqa: TRY301
         except ValueError:
             msg = f"Invalid configuration: the variable {name} is not of type {kind}."
-            raise InvalidConfiguration(msg) from None
+            raise FatalError(msg) from None
     known = types.keys() | {f"{PREFIX}LOGLEVEL"}
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     return [f"Ignoring unknown variable '{name}'.{hint(name, known)}" for name in unknown]
@@ -85,7 +81,7 @@ def check_stream_maps(maps: Mapping[str, Any], fields: Mapping[str, Collection[s
         fields: The fields of each stream.
 
     Raises:
-        InvalidConfiguration: If a stream does not exist, or a field that is removed or mapped to
+        FatalError: If a stream does not exist, or a field that is removed or mapped to
             itself.
     """
     for key, definition in maps.items():
@@ -96,14 +92,14 @@ def check_stream_maps(maps: Mapping[str, Any], fields: Mapping[str, Collection[s
         known = {field for stream in matching(fields, source) for field in fields[stream]}
         if not known:
             msg = f"Invalid 'stream_maps': unknown stream '{source}'.{hint(source, fields)}"
-            raise InvalidConfiguration(msg)
+            raise FatalError(msg)
         for field in details.keys() - known - _MAP_OPTIONS:
             value = details[field]
             removed = field.startswith("__") or value is None or value == "__NULL__"
             if removed or field in _names(value):
                 near = hint(field, known | _MAP_OPTIONS)
                 msg = f"Invalid 'stream_maps': unknown field '{field}'.{near}"
-                raise InvalidConfiguration(msg)
+                raise FatalError(msg)
 
 
 def _names(expression: str) -> set[str]:

@@ -91,7 +91,7 @@ class UnleashStream(RESTStream[PageRequest]):
     @override
     @property
     def url_base(self) -> str:
-        return f"{self.tap.settings.api_url}/analytics"
+        return f"{self.config['api_url'].rstrip('/')}/analytics"
 
     @override
     @property
@@ -106,7 +106,7 @@ class UnleashStream(RESTStream[PageRequest]):
     @override
     @property
     def authenticator(self) -> Auth:
-        key = self.tap.settings.api_key
+        key = self.config["api_key"]
         if key.startswith(TOKEN_PREFIX):
             return BearerTokenAuthenticator(token=key)
         return APIKeyAuthenticator(key="x-api-key", value=key, location="header")
@@ -114,7 +114,7 @@ class UnleashStream(RESTStream[PageRequest]):
     @override
     @property
     def timeout(self) -> tuple[int, int]:  # type: ignore[override]
-        return CONNECT_TIMEOUT, self.tap.settings.request_timeout
+        return CONNECT_TIMEOUT, self.config["request_timeout"]
 
     @override
     def validate_response(self, response: requests.Response) -> None:

@@ -22,7 +22,7 @@ from urllib3.util import Retry
 from tap_unleash.errors import FatalError, UnleashError
 
 if TYPE_CHECKING:
-    from tap_unleash.config import Config
+    from collections.abc import Mapping
 
 MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
@@ -150,11 +150,11 @@ class Session(requests.Session):
         reached: Whether the server ever responded.
     """
 
-    def __init__(self, settings: Config, user_agent: str) -> None:
+    def __init__(self, config: Mapping[str, Any], user_agent: str) -> None:
         """Prepare the connection; nothing is sent.
 
         Args:
-            settings: The settings.
+            config: The settings.
             user_agent: Value of the ``User-Agent`` header.
         """
         super().__init__()
@@ -162,13 +162,13 @@ class Session(requests.Session):
         self.answered = 0
         self.reached = False
         self.headers["User-Agent"] = user_agent
-        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("https://", HTTPAdapter(pool_maxsize=config["concurrency"]))
+        self.mount("http://", HTTPAdapter(pool_maxsize=config["concurrency"]))
         # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
-        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
+        found = self.merge_environment_settings(config["api_url"], {}, None, None, None)
         self.verify = found["verify"]
         # Plain HTTP is for loopback only, and a proxy is elsewhere.
-        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
+        self.proxies = found["proxies"] if config["api_url"].startswith("https") else {}
         self.trust_env = False
 
     @override

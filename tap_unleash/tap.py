@@ -15,14 +15,13 @@ from typing_extensions import override
 
 from tap_unleash import streams
 from tap_unleash.checks import (
-    InvalidConfiguration,
     check_catalog,
     check_environment,
     check_stream_maps,
     parse_state,
 )
 from tap_unleash.cli import JSONFile, leave
-from tap_unleash.config import Config, explain
+from tap_unleash.config import explain, problems, time_range
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.session import Session, Unavailable
 from tap_unleash.writer import BufferedWriter
@@ -161,21 +160,23 @@ class TapUnleash(Tap):
         except ConfigValidationError as error:
             invalid = explain(self.config, self.config_jsonschema)
             msg = invalid or f"Invalid configuration: {' '.join(error.errors)}."
-            raise InvalidConfiguration(msg) from None
+            raise FatalError(msg) from None
         if validate_config:
-            _ = self.settings
+            if problem := next(problems(self.config), None):
+                raise FatalError(problem)
+            _ = self.time_range
         elif reason := explain(self.config, self.config_jsonschema):
             self.logger.warning("%s Discovery uses no settings.", reason)
 
     @cached_property
-    def settings(self) -> Config:
-        """The parsed settings."""
-        return Config.parse(self.config, now=self.initialized_at)
+    def time_range(self) -> tuple[int, int]:
+        """The first and the last instant to extract, in epoch milliseconds."""
+        return time_range(self.config, now=self.initialized_at)
 
     @cached_property
     def session(self) -> Session:
         """The connection that all streams share, and with it the rate limit."""
-        return Session(self.settings, f"{self.name}/{self.plugin_version}")
+        return Session(self.config, f"{self.name}/{self.plugin_version}")
 
     def warn_of_unknown_field(self, name: str) -> None:
         """Log a field outside of the schema once.
