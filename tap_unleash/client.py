@@ -15,7 +15,7 @@ from singer_sdk.streams.rest import PageContext
 from typing_extensions import override
 
 from tap_unleash import schemas
-from tap_unleash.errors import FatalError, UnleashError, WindowTooLong
+from tap_unleash.errors import FatalError, WindowTooLong
 from tap_unleash.page import EMPTY, InvalidResponse, decode_page
 from tap_unleash.session import Rejected, Session, Unavailable, describe, retry_after
 from tap_unleash.windows import PageRequest
@@ -68,20 +68,6 @@ class UnleashStream(RESTStream[PageRequest]):
         unhandled = sys.exc_info()[0] and kwargs.get("level") == logging.ERROR
         if not unhandled:
             super().log(*args, **kwargs)
-
-    def isolate(self, name: str, error: UnleashError) -> None:
-        """Log an error that concerns one device or stream, and go on with the others.
-
-        Args:
-            name: The device or stream.
-            error: The error.
-
-        Raises:
-            UnleashError: If it concerns the whole run, or if the connection is only tested.
-        """
-        if self.ABORT_AT_RECORD_COUNT is not None:
-            raise error
-        self.tap.isolate(name, error)
 
     @override
     def log_sync_costs(self) -> None:

@@ -81,7 +81,7 @@ class ListStream(UnleashStream):
             for value in self.values:
                 yield {self.field: value}
         except UnleashError as error:
-            self.isolate(f"stream '{self.name}'", error)
+            self.tap.isolate(f"stream '{self.name}'", error)
 
 
 class ApiVersion(ListStream):
@@ -225,7 +225,7 @@ class Analytics(BulkStream, UnleashStream):
                     share = (window.end - wanted.start) / wanted.duration
                     progress.advance(len(paginator.rows), share)
         except UnleashError as error:
-            self.isolate(f"device {device_id!r}", error)
+            self.tap.isolate(f"device {device_id!r}", error)
         else:
             self.tap.unanswered = 0
         progress.next_device()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
@@ -37,10 +37,6 @@ MAX_UNANSWERED = 3
 
 MAX_NAMES = 10
 """Most failed devices that are named in the last line."""
-
-
-class SyncIncomplete(UnleashError):
-    """Some devices or streams failed; the others were synced."""
 
 
 class TapUnleash(Tap):
@@ -145,7 +141,6 @@ class TapUnleash(Tap):
     ) -> None:
         self._failures: list[str] = []
         self.unanswered = 0
-        self._unknown_fields: set[str] = set()
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
             for warning in check_environment(self.config_jsonschema, os.environ):
@@ -178,29 +173,30 @@ class TapUnleash(Tap):
         """The connection that all streams share, and with it the rate limit."""
         return Session(self.config, f"{self.name}/{self.plugin_version}")
 
-    def warn_of_unknown_field(self, name: str) -> None:
+    @staticmethod
+    @cache
+    def warn_of_unknown_field(name: str) -> None:
         """Log a field outside of the schema once.
 
         Args:
             name: Its name.
         """
-        if name not in self._unknown_fields:
-            self._unknown_fields.add(name)
-            self.logger.warning(
-                "Unknown field %r in API response; storing it in 'extra_fields'", name
-            )
+        TapUnleash.logger.warning(
+            "Unknown field %r in API response; storing it in 'extra_fields'", name
+        )
 
     def isolate(self, name: str, error: UnleashError) -> None:
-        """Log an error that concerns one device or stream.
+        """Log an error that concerns one device or stream, and go on with the others.
 
         Args:
             name: The device or stream.
             error: The error.
 
         Raises:
-            UnleashError: If it concerns the whole run.
+            UnleashError: If it concerns the whole run, or if the connection is only tested.
         """
-        if isinstance(error, FatalError):
+        tested = any(s.ABORT_AT_RECORD_COUNT is not None for s in self.streams.values())
+        if tested or isinstance(error, FatalError):
             raise error
         self.logger.error("Failed to sync %s: %s", name, error)
         self._failures.append(name)
@@ -214,7 +210,7 @@ class TapUnleash(Tap):
         """End the sync if devices or streams failed.
 
         Raises:
-            SyncIncomplete: If any did.
+            UnleashError: If any did.
         """
         if self._failures:
             names = ", ".join(self._failures[:MAX_NAMES])
@@ -223,7 +219,7 @@ class TapUnleash(Tap):
                 f"Sync incomplete: {len(self._failures)} failed ({names}{more}); the errors "
                 "are above. The next sync tries them again."
             )
-            raise SyncIncomplete(msg)
+            raise UnleashError(msg)
 
     @override
     def discover_streams(self) -> list[Stream]:
