@@ -33,6 +33,9 @@ class JSONFile(click.File):
         return StringIO(text)
 
 
+JSON_FILE = JSONFile(encoding="utf-8-sig")
+
+
 def leave(code: int, message: str) -> NoReturn:
     """End without waiting for requests in flight.
 

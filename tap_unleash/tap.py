@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -20,7 +21,7 @@ from tap_unleash.checks import (
     check_stream_maps,
     parse_state,
 )
-from tap_unleash.cli import JSONFile, leave
+from tap_unleash.cli import JSON_FILE, leave
 from tap_unleash.config import explain, problems, time_range
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.session import Session, Unavailable
@@ -240,11 +241,21 @@ class TapUnleash(Tap):
 
     @override
     @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        # The SDK does not check that a file holds an object.
+        given = super().cb_config(ctx, param, tuple(v for v in value if v == "ENV"))
+        for path in value:
+            if path != "ENV":
+                given.config.update(json.load(JSON_FILE.convert(path, param, ctx)))
+        return given
+
+    @override
+    @classmethod
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         for option in command.params:
             if isinstance(option.type, click.File):
-                option.type = JSONFile(encoding="utf-8-sig")
+                option.type = JSON_FILE
         command.help = "Extract detections and metrics from Unleash live (unleashlive.com)."
         command.epilog = (
             "The configuration is a JSON file (--config=config.json), environment "

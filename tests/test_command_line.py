@@ -310,13 +310,14 @@ def test_files_are_utf_8_whatever_the_locale_is(encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "content"),
-    [("--config", b"[1]"), ("--state", b"{"), ("--catalog", b"\xff"), ("--state", b"\xe9")],
+    ("name", "content"),
+    [("config", b"[]"), ("config", b'["ab"]'), ("state", b"{"), ("catalog", b"\xff")],
 )
-def test_a_file_that_cannot_be_read_is_reported(option: str, content: bytes) -> None:
+def test_a_file_that_is_not_a_json_object_is_reported(name: str, content: bytes) -> None:
     with command("https://localhost/v1", state={}, catalog={"streams": []}) as (args, env):
-        Path(args[args.index(option) + 1]).write_bytes(content)
-        assert_one_line(execute((args, env)))
+        Path(args[args.index(f"--{name}") + 1]).write_bytes(content)
+        line = assert_one_line(execute((args, env)))
+    assert line == f"tap-unleash: Cannot read the {name} file: it is not a JSON object."
 
 
 def test_only_selected_streams_are_emitted(api: MockAPI) -> None:
