@@ -1,4 +1,4 @@
-"""The tap: settings, discovery, signals, and errors as one line with exit code 1."""
+"""The tap: settings, discovery, isolated failures, and signals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ from singer_sdk.helpers.capabilities import TapCapabilities
 from typing_extensions import override
 
 from tap_unleash import streams
-from tap_unleash.checks import (
-    check_catalog,
-    check_environment,
-    check_stream_maps,
-    parse_state,
-)
+from tap_unleash.checks import check_catalog, check_environment, check_stream_maps, parse_state
 from tap_unleash.cli import JSON_FILE, leave
 from tap_unleash.config import explain, problems, time_range
 from tap_unleash.errors import FatalError, UnleashError
