@@ -86,7 +86,7 @@ class Probe:
         self.tap = TapUnleash(parse_env_config=True)
         self.stream = Analytics(self.tap)
         self.device = device or ""
-        self.since, self.until = self.tap.settings.start, self.tap.settings.end
+        self.since, self.until = self.tap.time_range
         self.types: defaultdict[str, set[str]] = defaultdict(set)
         self.sent = 0
         self.tap.session.hooks["response"].append(self._count)
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The handler of the tap would write a STATE message.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _ = ApiVersion(probe.tap).values  # fails if the credential is wrong
-        live = probe.tap.settings.api_url == API_URL
+        live = probe.tap.config["api_url"].rstrip("/") == API_URL
         print(f"Probe of {'the live API' if live else 'another server'}\n")
         print("| question | answer |\n| --- | --- |")
         for question, answer in probe.answers():

@@ -1,21 +1,32 @@
-"""Run the tap as a module: ``python -m tap_unleash``."""
+"""Run the tap: ``python -m tap_unleash``. Every error is one line."""
 
 from __future__ import annotations
 
 import os
-import sys
 
+from tap_unleash.cli import leave
+from tap_unleash.errors import UnleashError
 from tap_unleash.tap import TapUnleash
+from tap_unleash.writer import buffer_stdout
 
 
 def main() -> None:
-    """Run the tap, if the log level is valid: the SDK would print a traceback."""
+    """Run the command line."""
     if not os.environ.get("LOGLEVEL"):
         os.environ.pop("LOGLEVEL", None)
+    buffer_stdout()
+    logger = TapUnleash.logger
     try:
-        TapUnleash.cli()
+        command = TapUnleash.cli  # sets the log level
     except ValueError as error:
-        sys.exit(f"tap-unleash: {error}. Correct or unset LOGLEVEL and TAP_UNLEASH_LOGLEVEL.")
+        leave(1, f"{error}. Correct or unset LOGLEVEL and TAP_UNLEASH_LOGLEVEL.")
+    try:
+        command()
+    except Exception as error:
+        logger.debug("Details of the error", exc_info=True)
+        text = " ".join(str(error).split())
+        known = isinstance(error, UnleashError)
+        leave(1, text if known else f"{type(error).__name__}: {text}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import json
+from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import filter as matching
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,7 @@ PREFIX = "TAP_UNLEASH_"
 """Prefix of the environment variables of the settings."""
 
 _MAP_OPTIONS = {"__alias__", "__else__", "__filter__", "__key_properties__", "__source__"}
-_BOOLEANS = {"true", "1", "yes", "on", "false", "0", "no", "off"}
-
-
-class InvalidConfiguration(FatalError):
-    """A setting is missing or invalid."""
+_BOOLEANS = ("true", "1", "yes", "on", "false", "0", "no", "off")
 
 
 class _Device(msgspec.Struct):
@@ -55,7 +51,7 @@ def check_environment(schema: Mapping[str, Any], environ: MutableMapping[str, st
         Warnings of variables that are no settings, each a line.
 
     Raises:
-        InvalidConfiguration: If a variable does not have the type of its setting.
+        FatalError: If a variable does not have the type of its setting.
     """
     types = {f"{PREFIX}{name.upper()}": prop["type"] for name, prop in schema["properties"].items()}
     for name in types.keys() & environ.keys():
@@ -65,13 +61,13 @@ def check_environment(schema: Mapping[str, Any], environ: MutableMapping[str, st
                 del environ[name]
             elif kind == "integer":
                 int(value)
-            elif (kind == "boolean" and value.lower() not in _BOOLEANS) or (
-                kind == "object" and not isinstance(json.loads(value), dict)
-            ):
-                raise ValueError(name)  # noqa: TRY301
-        except ValueError:
+            elif kind == "boolean":
+                _BOOLEANS.index(value.lower())
+            elif kind == "object":
+                msgspec.json.decode(value, type=dict)
+        except (ValueError, msgspec.DecodeError):
             msg = f"Invalid configuration: the variable {name} is not of type {kind}."
-            raise InvalidConfiguration(msg) from None
+            raise FatalError(msg) from None
     known = types.keys() | {f"{PREFIX}LOGLEVEL"}
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     return [f"Ignoring unknown variable '{name}'.{hint(name, known)}" for name in unknown]
@@ -85,7 +81,7 @@ def check_stream_maps(maps: Mapping[str, Any], fields: Mapping[str, Collection[s
         fields: The fields of each stream.
 
     Raises:
-        InvalidConfiguration: If a stream does not exist, or a field that is removed or mapped to
+        FatalError: If a stream does not exist, or a field that is removed or mapped to
             itself.
     """
     for key, definition in maps.items():
@@ -96,14 +92,14 @@ def check_stream_maps(maps: Mapping[str, Any], fields: Mapping[str, Collection[s
         known = {field for stream in matching(fields, source) for field in fields[stream]}
         if not known:
             msg = f"Invalid 'stream_maps': unknown stream '{source}'.{hint(source, fields)}"
-            raise InvalidConfiguration(msg)
+            raise FatalError(msg)
         for field in details.keys() - known - _MAP_OPTIONS:
             value = details[field]
             removed = field.startswith("__") or value is None or value == "__NULL__"
             if removed or field in _names(value):
                 near = hint(field, known | _MAP_OPTIONS)
                 msg = f"Invalid 'stream_maps': unknown field '{field}'.{near}"
-                raise InvalidConfiguration(msg)
+                raise FatalError(msg)
 
 
 def _names(expression: str) -> set[str]:
@@ -145,7 +141,7 @@ def check_catalog(catalog: Catalog, streams: Collection[str]) -> None:
         raise FatalError(msg)
 
 
-def parse_state(state: Any, streams: Collection[str]) -> dict[str, Any]:  # noqa: ANN401
+def parse_state(state: dict[str, Any], streams: Collection[str]) -> dict[str, Any]:
     """Find the state in one of its forms, and check that it is one of this tap.
 
     Args:
@@ -158,19 +154,14 @@ def parse_state(state: Any, streams: Collection[str]) -> dict[str, Any]:  # noqa
     Raises:
         FatalError: If it is of another form; the SDK would take it for an empty one.
     """
-    for wrapper in ("value", "singer_state"):
-        if isinstance(state, dict) and "bookmarks" not in state:
-            state = state.get(wrapper, state)
-    try:
-        marks = msgspec.convert(state or {"bookmarks": {}}, _State).bookmarks
+    found = state.get("value", state.get("singer_state", state)) or {"bookmarks": {}}
+    with suppress(msgspec.ValidationError):
+        marks = msgspec.convert(found, _State).bookmarks
         msgspec.convert(marks.get("analytics") or {"partitions": []}, _Bookmark)
-        valid = not marks or not marks.keys().isdisjoint(streams)
-    except msgspec.ValidationError:
-        valid = False
-    if not valid:
-        msg = (
-            'This is not a state of this tap: it must look like {"bookmarks": {"analytics": '
-            '{"partitions": […]}}}. Correct it, or leave it out to extract all history.'
-        )
-        raise FatalError(msg)
-    return dict(state)
+        if not marks or not marks.keys().isdisjoint(streams):
+            return found
+    msg = (
+        'This is not a state of this tap: it must look like {"bookmarks": {"analytics": '
+        '{"partitions": […]}}}. Correct it, or leave it out to extract all history.'
+    )
+    raise FatalError(msg)

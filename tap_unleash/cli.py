@@ -1,4 +1,4 @@
-"""The command line: every error is one line, and files are UTF-8."""
+"""The command line: files are UTF-8, and the last line says why the run ended."""
 
 from __future__ import annotations
 
@@ -11,26 +11,9 @@ from io import StringIO
 from typing import Any, NoReturn
 
 import click
-from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
-from tap_unleash.errors import FatalError, UnleashError
-from tap_unleash.writer import buffer_stdout
-
-
-class Command(SingerCommand):
-    """Reports every error as one line."""
-
-    @override
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        buffer_stdout()
-        try:
-            return super().main(*args, **kwargs)
-        except Exception as error:
-            self.logger.debug("Details of the error", exc_info=True)
-            text = " ".join(str(error).split())
-            known = isinstance(error, UnleashError)
-            leave(1, text if known else f"{type(error).__name__}: {text}")
+from tap_unleash.errors import FatalError
 
 
 class JSONFile(click.File):
@@ -38,12 +21,20 @@ class JSONFile(click.File):
 
     @override
     def convert(self, *args: Any) -> Any:
-        with suppress(ValueError):
+        reason = "it is not a JSON object"
+        try:
             text = super().convert(*args).read()
             if isinstance(json.loads(text), dict):
                 return StringIO(text)
-        msg = f"Cannot read the {args[1].name} file: it is not a JSON object."
+        except ValueError:
+            pass
+        except click.BadParameter as error:
+            reason = error.message
+        msg = f"Cannot read the {args[1].name} file: {reason}."
         raise FatalError(msg)
+
+
+JSON_FILE = JSONFile(encoding="utf-8-sig")
 
 
 def leave(code: int, message: str) -> NoReturn:

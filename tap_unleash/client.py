@@ -15,7 +15,7 @@ from singer_sdk.streams.rest import PageContext
 from typing_extensions import override
 
 from tap_unleash import schemas
-from tap_unleash.errors import FatalError, UnleashError, WindowTooLong
+from tap_unleash.errors import FatalError, WindowTooLong
 from tap_unleash.page import EMPTY, InvalidResponse, decode_page
 from tap_unleash.session import RequestFailed, Session, Unavailable, describe, retry_after
 from tap_unleash.windows import PageRequest
@@ -65,20 +65,6 @@ class UnleashStream(RESTStream[PageRequest]):
         if not unhandled:
             super().log(*args, **kwargs)
 
-    def isolate(self, name: str, error: UnleashError) -> None:
-        """Log an error that concerns one device or stream, and go on with the others.
-
-        Args:
-            name: The device or stream.
-            error: The error.
-
-        Raises:
-            UnleashError: If it concerns the whole run, or if the connection is only tested.
-        """
-        if self.ABORT_AT_RECORD_COUNT is not None:
-            raise error
-        self.tap.isolate(name, error)
-
     @override
     def log_sync_costs(self) -> None:
         # Called once for each stream, after the sync of all of them.
@@ -87,7 +73,7 @@ class UnleashStream(RESTStream[PageRequest]):
     @override
     @property
     def url_base(self) -> str:
-        return f"{self.tap.settings.api_url}/analytics"
+        return f"{self.config['api_url'].rstrip('/')}/analytics"
 
     @override
     @property
@@ -102,7 +88,7 @@ class UnleashStream(RESTStream[PageRequest]):
     @override
     @property
     def authenticator(self) -> Auth:
-        key = self.tap.settings.api_key
+        key = self.config["api_key"]
         if key.startswith(TOKEN_PREFIX):
             return BearerTokenAuthenticator(token=key)
         return APIKeyAuthenticator(key="x-api-key", value=key, location="header")
@@ -110,7 +96,7 @@ class UnleashStream(RESTStream[PageRequest]):
     @override
     @property
     def timeout(self) -> tuple[int, int]:  # type: ignore[override]
-        return CONNECT_TIMEOUT, self.tap.settings.request_timeout
+        return CONNECT_TIMEOUT, self.config["request_timeout"]
 
     @override
     def validate_response(self, response: requests.Response) -> None:

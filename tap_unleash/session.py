@@ -23,9 +23,7 @@ from urllib3.util import Retry
 from tap_unleash.errors import FatalError, UnleashError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tap_unleash.config import Config
+    from collections.abc import Callable, Mapping
 
 MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
@@ -149,23 +147,23 @@ class Session(requests.Session):
         answered: Number of requests that the API answered.
     """
 
-    def __init__(self, settings: Config) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         """Prepare the connection; nothing is sent.
 
         Args:
-            settings: The settings.
+            config: The settings.
         """
         super().__init__()
         self.limiter = RateLimiter()
         self.answered = 0
         self._tries = 3  # until the server responds
-        self.mount("https://", HTTPAdapter(pool_maxsize=settings.concurrency))
-        self.mount("http://", HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.mount("https://", HTTPAdapter(pool_maxsize=config["concurrency"]))
+        self.mount("http://", HTTPAdapter(pool_maxsize=config["concurrency"]))
         # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
-        found = self.merge_environment_settings(settings.api_url, {}, None, None, None)
+        found = self.merge_environment_settings(config["api_url"], {}, None, None, None)
         self.verify = found["verify"]
         # Plain HTTP is for loopback only, and a proxy is elsewhere.
-        self.proxies = found["proxies"] if settings.api_url.startswith("https") else {}
+        self.proxies = found["proxies"] if config["api_url"].startswith("https") else {}
         self.trust_env = False
 
     @override

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from tap_unleash.bulk import BulkStream
 from tap_unleash.client import UnleashStream
+from tap_unleash.config import select
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.pagination import TotalPagesPaginator
 from tap_unleash.progress import Progress
@@ -80,7 +81,7 @@ class ListStream(UnleashStream):
             for value in self.values:
                 yield {self.field: value}
         except UnleashError as error:
-            self.isolate(f"stream '{self.name}'", error)
+            self.tap.isolate(f"stream '{self.name}'", error)
 
 
 class ApiVersion(ListStream):
@@ -111,7 +112,7 @@ class Devices(ListStream):
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:
         listed = [record[self.field] for record in super().parse_response(response)]
-        return [{self.field: value} for value in self.tap.settings.select(listed)]
+        return [{self.field: value} for value in select(self.config, listed)]
 
 
 class Sessions(ListStream):
@@ -165,7 +166,7 @@ class Analytics(BulkStream, UnleashStream):
     @override
     def get_http_request(self, *, page: PageContext[PageRequest]) -> HTTPRequest:
         request = cast("PageRequest", page.next_page_token)
-        tableau = self.tap.settings.response_format == "tableau"
+        tableau = self.config["response_format"] == "tableau"
         segments = (request.window.device_id, *request.bounds, request.number)
         path = "/".join(quote(str(segment), safe="") for segment in segments)
         return HTTPRequest(f"{self.url_base}{'/tableau' * tableau}/{path}")
@@ -177,7 +178,7 @@ class Analytics(BulkStream, UnleashStream):
     @override
     @contextmanager
     def reading_ahead(self, contexts: Sequence[Context]) -> Iterator[None]:
-        concurrency, ranges = self.tap.settings.concurrency, self._ranges(contexts)
+        concurrency, ranges = self.config["concurrency"], self._ranges(contexts)
         reader = Reader(self.fetch, self.get_new_paginator, concurrency, ranges)
         with closing(reader), Progress(len(contexts), self.logger) as progress:
             self._reading = reader, progress
@@ -224,7 +225,7 @@ class Analytics(BulkStream, UnleashStream):
                     share = (window.end - wanted.start) / wanted.duration
                     progress.advance(len(paginator.rows), share)
         except UnleashError as error:
-            self.isolate(f"device {device_id!r}", error)
+            self.tap.isolate(f"device {device_id!r}", error)
         else:
             self.tap.unanswered = 0
         progress.next_device()
@@ -234,10 +235,11 @@ class Analytics(BulkStream, UnleashStream):
 
     def _ranges(self, contexts: Iterable[Context]) -> Iterator[TimeWindow]:
         """Yield the range to read of each device that has one."""
-        settings = self.tap.settings
+        lookback = self.config["lookback_minutes"] * 60_000
         for context in contexts:
             device_id = context["device_id"]
-            start, end, known = settings.start, settings.end + 1, None
+            start, last = self.tap.time_range
+            end, known = last + 1, None
             value = self._bookmark(context)
             if value and self.replication_method == REPLICATION_INCREMENTAL:
                 try:
@@ -248,7 +250,7 @@ class Analytics(BulkStream, UnleashStream):
                         "Correct it, or remove the partition to sync the device from 'start_date'."
                     )
                     raise FatalError(msg) from None
-                start = max(bookmark - settings.lookback, min(start, bookmark))
+                start = max(bookmark - lookback, min(start, bookmark))
                 known = bookmark if start <= bookmark < end <= bookmark + DAY else None
             if start < end:
                 yield TimeWindow(device_id, start, end, known=known)

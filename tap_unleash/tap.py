@@ -1,9 +1,10 @@
-"""The tap: settings, discovery, signals, and errors as one line with exit code 1."""
+"""The tap: settings, discovery, isolated failures, and signals."""
 
 from __future__ import annotations
 
+import json
 import os
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
@@ -14,15 +15,9 @@ from singer_sdk.helpers.capabilities import TapCapabilities
 from typing_extensions import override
 
 from tap_unleash import streams
-from tap_unleash.checks import (
-    InvalidConfiguration,
-    check_catalog,
-    check_environment,
-    check_stream_maps,
-    parse_state,
-)
-from tap_unleash.cli import Command, JSONFile, leave
-from tap_unleash.config import Config, explain
+from tap_unleash.checks import check_catalog, check_environment, check_stream_maps, parse_state
+from tap_unleash.cli import JSON_FILE, leave
+from tap_unleash.config import explain, problems, time_range
 from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.session import Session, Unavailable
 from tap_unleash.writer import BufferedWriter
@@ -38,10 +33,6 @@ MAX_UNANSWERED = 3
 
 MAX_NAMES = 10
 """Most failed devices that are named in the last line."""
-
-
-class SyncIncomplete(UnleashError):
-    """Some devices or streams failed; the others were synced."""
 
 
 class TapUnleash(Tap):
@@ -146,7 +137,6 @@ class TapUnleash(Tap):
     ) -> None:
         self._failures: list[str] = []
         self.unanswered = 0
-        self._unknown_fields: set[str] = set()
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
             for warning in check_environment(self.config_jsonschema, os.environ):
@@ -161,45 +151,48 @@ class TapUnleash(Tap):
         except ConfigValidationError as error:
             invalid = explain(self.config, self.config_jsonschema)
             msg = invalid or f"Invalid configuration: {' '.join(error.errors)}."
-            raise InvalidConfiguration(msg) from None
+            raise FatalError(msg) from None
         if validate_config:
-            _ = self.settings
+            if problem := next(problems(self.config), None):
+                raise FatalError(problem)
+            _ = self.time_range
         elif reason := explain(self.config, self.config_jsonschema):
             self.logger.warning("%s Discovery uses no settings.", reason)
 
     @cached_property
-    def settings(self) -> Config:
-        """The parsed settings."""
-        return Config.parse(self.config, now=self.initialized_at)
+    def time_range(self) -> tuple[int, int]:
+        """The first and the last instant to extract, in epoch milliseconds."""
+        return time_range(self.config, now=self.initialized_at)
 
     @cached_property
     def session(self) -> Session:
         """The connection that all streams share, and with it the rate limit."""
-        return Session(self.settings)
+        return Session(self.config)
 
-    def warn_of_unknown_field(self, name: str) -> None:
+    @staticmethod
+    @cache
+    def warn_of_unknown_field(name: str) -> None:
         """Log a field outside of the schema once.
 
         Args:
             name: Its name.
         """
-        if name not in self._unknown_fields:
-            self._unknown_fields.add(name)
-            self.logger.warning(
-                "Unknown field %r in API response; storing it in 'extra_fields'", name
-            )
+        TapUnleash.logger.warning(
+            "Unknown field %r in API response; storing it in 'extra_fields'", name
+        )
 
     def isolate(self, name: str, error: UnleashError) -> None:
-        """Log an error that concerns one device or stream.
+        """Log an error that concerns one device or stream, and go on with the others.
 
         Args:
             name: The device or stream.
             error: The error.
 
         Raises:
-            UnleashError: If it concerns the whole run.
+            UnleashError: If it concerns the whole run, or if the connection is only tested.
         """
-        if isinstance(error, FatalError):
+        tested = any(s.ABORT_AT_RECORD_COUNT is not None for s in self.streams.values())
+        if tested or isinstance(error, FatalError):
             raise error
         self.logger.error("Failed to sync %s: %s", name, error)
         self._failures.append(name)
@@ -213,7 +206,7 @@ class TapUnleash(Tap):
         """End the sync if devices or streams failed.
 
         Raises:
-            SyncIncomplete: If any did.
+            UnleashError: If any did.
         """
         if self._failures:
             names = ", ".join(self._failures[:MAX_NAMES])
@@ -222,7 +215,7 @@ class TapUnleash(Tap):
                 f"Sync incomplete: {len(self._failures)} failed ({names}{more}); the errors "
                 "are above. The next sync tries them again."
             )
-            raise SyncIncomplete(msg)
+            raise UnleashError(msg)
 
     @override
     def discover_streams(self) -> list[Stream]:
@@ -243,25 +236,31 @@ class TapUnleash(Tap):
 
     @override
     @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        # The SDK does not check that a file holds an object.
+        given = super().cb_config(ctx, param, tuple(v for v in value if v == "ENV"))
+        for path in value:
+            if path != "ENV":
+                given.config.update(json.load(JSON_FILE.convert(path, param, ctx)))
+        return given
+
+    @override
+    @classmethod
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         for option in command.params:
             if isinstance(option.type, click.File):
-                option.type = JSONFile(encoding="utf-8-sig")
-        return Command(
-            name=command.name,
-            callback=command.callback,
-            params=command.params,
-            help="Extract detections and metrics from Unleash live (unleashlive.com).",
-            epilog="The configuration is a JSON file (--config=config.json), environment "
+                option.type = JSON_FILE
+        command.help = "Extract detections and metrics from Unleash live (unleashlive.com)."
+        command.epilog = (
+            "The configuration is a JSON file (--config=config.json), environment "
             "variables (--config=ENV), or both (one --config option each). Variables are "
             "named after the settings: TAP_UNLEASH_API_KEY, TAP_UNLEASH_START_DATE and so "
             "on. --about --format=markdown describes all settings. TAP_UNLEASH_LOGLEVEL sets "
             "the log level: DEBUG adds details of errors, and WARNING leaves out the progress. "
-            "The documentation is in the folder docs of the repository.",
-            context_settings=command.context_settings,
-            logger=cls.logger,
+            "The documentation is in the folder docs of the repository."
         )
+        return command
 
     # The SDK's own handler ends with exit code 0, and can cut a message in half.
     @override

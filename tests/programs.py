@@ -19,3 +19,13 @@ def run(*command: str | Path, cwd: Path = ROOT, **env: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def assert_serves(*command: str | Path, cwd: Path = ROOT, **env: str) -> None:
+    """Check that a program starts the mock API; it is ended then."""
+    with subprocess.Popen(
+        command, cwd=cwd, env=os.environ | env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.terminate()

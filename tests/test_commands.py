@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from programs import run
+from programs import assert_serves, run
 from psycopg.rows import dict_row
 
 from demo.pipeline import ROOT, compare
@@ -144,16 +144,8 @@ def test_readme_extracts_a_sample(servers: Servers, folder: Path) -> None:
 def test_mock_api_starts_as_on_the_page(folder: Path) -> None:
     page = TEXTS["docs/get-started.md"]
     (command,) = re.findall(r"^uv run (?:.*\\\n)*.*$", page, re.MULTILINE)
-    with subprocess.Popen(
-        ["bash", "-c", f"exec {command.replace('8000', '0')}"],  # noqa: S607
-        cwd=folder,
-        env=os.environ | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.terminate()
+    path = f"{PROGRAMS}:{os.environ['PATH']}"
+    assert_serves("bash", "-c", f"exec {command.replace('8000', '0')}", cwd=folder, PATH=path)
 
 
 def test_pages_work_in_the_project_of_get_started(servers: Servers, folder: Path) -> None:

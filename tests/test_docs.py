@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from programs import run
+from programs import assert_serves, run
 from reliability.runs import MESSAGES
 
 from scripts import reference
@@ -31,11 +30,6 @@ def test_every_explained_message_is_in_the_source(message: str) -> None:
     source = words(re.sub(r'\bf"|%[drs]', '"', SOURCE))
     for part in re.split(r"…|\d\.?\d*| after |\(HTTP ", message):
         assert words(part) in source
-
-
-def test_help_fits_80_columns() -> None:
-    command = (sys.executable, "-m", "tap_unleash", "--help")
-    assert max(map(len, run(*command, COLUMNS="80").splitlines())) <= 80
 
 
 def test_tables_are_those_of_the_tap(tmp_path: Path) -> None:
@@ -78,13 +72,12 @@ def test_a_trap_that_only_a_page_can_name_is_named(page: str, text: str) -> None
     assert text in (DOCS / page).read_text()
 
 
-def test_help_names_the_command_that_describes_the_settings() -> None:
-    def tap(*args: str) -> str:
-        return " ".join(run(sys.executable, "-m", "tap_unleash", *args, cwd=ROOT).split())
-
-    assert "--about --format=markdown describes all settings" in tap("--help")
-    described = tap("--about", "--format=markdown")
-    assert "Extract only these devices. Fails if a device" in described
+def test_help_fits_80_columns_and_names_the_command_that_describes_the_settings() -> None:
+    tap = (sys.executable, "-m", "tap_unleash")
+    shown = run(*tap, "--help", COLUMNS="80")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "--about --format=markdown describes all settings" in " ".join(shown.split())
+    assert "Extract only these devices. Fails if" in run(*tap, "--about", "--format=markdown")
 
 
 def test_mock_apis_of_the_page_start() -> None:
@@ -92,10 +85,4 @@ def test_mock_apis_of_the_page_start() -> None:
     commands = re.findall(r"^\.venv/bin/python -m mock_api --port 8000(.*)$", page, re.MULTILINE)
     assert len(commands) > 3
     for options in commands:
-        arguments = ["-m", "mock_api", "--port", "0", *options.split()]
-        with subprocess.Popen(
-            [sys.executable, *arguments], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout
-            assert process.stdout.readline().startswith("http://127.0.0.1:")
-            process.terminate()
+        assert_serves(sys.executable, "-m", "mock_api", "--port=0", *options.split())

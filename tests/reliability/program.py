@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tap_unleash import session
-from tap_unleash.tap import TapUnleash
+from tap_unleash.__main__ import main
 
 
 def hurry(speed: float) -> dict[str, Any]:
@@ -35,7 +35,8 @@ def run(job: dict[str, Any]) -> None:
         owner = resolve_name(module)
         getattr(owner, constant)
         setattr(owner, constant, value)
-    TapUnleash.cli(args=job["arguments"], prog_name="tap-unleash")
+    sys.argv = ["tap-unleash", *job["arguments"]]
+    main()
 
 
 def fork(job: dict[str, Any]) -> None:
