@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,10 @@ def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:
     if len(occurrences) < len(lines):
         order = [(n is None, n or 0, extra) for n, extra in zip(counts, extras, strict=True)]
         places = [i for i, line in enumerate(lines) if occurrences[line] > 1]
-        seen: defaultdict[bytes, int] = defaultdict(int)
-        for i in sorted(places, key=order.__getitem__):
+        for i in sorted(places, key=order.__getitem__, reverse=True):
             line = lines[i]
-            lines[i] = line[: -len(b"0]")] + b"%d]" % seen[line]
-            seen[line] += 1
+            occurrences[line] -= 1
+            lines[i] = line[: -len(b"0]")] + b"%d]" % occurrences[line]
     return [*map(_hash, lines)]
 
 
