@@ -84,7 +84,7 @@ class Reader:
         fetch: Callable[[PageRequest], Page],
         new_paginator: Callable[[TimeWindow], TotalPagesPaginator],
         concurrency: int,
-        ranges: Iterable[TimeWindow] = (),
+        ranges: Iterable[TimeWindow],
     ) -> None:
         """Start without any thread.
 

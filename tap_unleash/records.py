@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timezone
 from hashlib import blake2b
-from itertools import islice, repeat
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -52,19 +52,18 @@ def record_lines(stream: str, rows: Sequence[Row]) -> Iterator[bytes]:
         JSON lines, some at a time.
     """
     now = repeat(msgspec.to_builtins(datetime.now(timezone.utc)))
-    messages = map(RecordMessage, repeat(stream), records(rows), now)
-    while lines := _encoder.encode_lines([*islice(messages, CHUNK)]):
-        yield lines
+    for chunk in records(rows):
+        yield _encoder.encode_lines([*map(RecordMessage, repeat(stream), chunk, now)])
 
 
-def records(rows: Sequence[Row]) -> Iterator[msgspec.Struct]:
+def records(rows: Sequence[Row]) -> Iterator[list[msgspec.Struct]]:
     """Convert the rows of a window to records.
 
     Args:
         rows: The rows, sorted by timestamp.
 
     Yields:
-        The records, in the order of the rows.
+        Records, some at a time, in the order of the rows.
     """
     end = 0
     while end < len(rows):
@@ -77,7 +76,7 @@ def records(rows: Sequence[Row]) -> Iterator[msgspec.Struct]:
         values["extra_fields"] = repeat(msgspec.UNSET)
         if any(extras := columns[EXTRA]):
             values["extra_fields"] = (msgspec.Raw(x) if x else msgspec.UNSET for x in extras)
-        yield from map(Record, *map(values.__getitem__, _FIELDS))
+        yield [*map(Record, *map(values.__getitem__, _FIELDS))]
 
 
 def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -177,22 +177,11 @@ class Analytics(UnleashStream):
     def get_new_paginator(self, window: TimeWindow | None = None) -> TotalPagesPaginator:
         return TotalPagesPaginator(cast("TimeWindow", window), self._page_sizes)
 
-    @contextmanager
-    def _reading_ahead(self, contexts: Sequence[Context]) -> Iterator[None]:
-        """Read several devices ahead while the context manager is entered."""
-        concurrency, ranges = self.tap.settings.concurrency, self._ranges(contexts)
-        reader = Reader(self.fetch, self.get_new_paginator, concurrency, ranges)
-        with closing(reader), Progress(len(contexts), self.logger) as progress:
-            self._reading = reader, progress
-            try:
-                yield
-            finally:
-                self._reading = None
-        self._extracted = progress.records, len(contexts)
-        if contexts and not (progress.records or any(map(self._bookmark, contexts))):
-            self.logger.warning(
-                "No device has a record. Check 'start_date', 'end_date' and the key's account"
-            )
+    def _start_reading(self, contexts: Sequence[Context]) -> tuple[Reader, Progress]:
+        """Return a reader that reads devices ahead, in this order, and their progress."""
+        concurrency, ranges = self.tap.settings.concurrency, map(self._range, contexts)
+        reader = Reader(self.fetch, self.get_new_paginator, concurrency, filter(None, ranges))
+        return reader, Progress(len(contexts), self.logger)
 
     @override
     def log_sync_costs(self) -> None:
@@ -207,14 +196,10 @@ class Analytics(UnleashStream):
 
     def _get_windows(self, context: Context) -> Iterator[list[Row]]:
         """Read a device, and yield the rows of each window, in order of time."""
-        if not self._reading:
-            with self._reading_ahead([context]):
-                yield from self._get_windows(context)
-            return
-        reader, progress = self._reading
+        reader, progress = self._reading or self._start_reading([context])
         device_id = context["device_id"]
         try:
-            for wanted in self._ranges([context]):
+            if wanted := self._range(context):
                 for window, paginator in reader.read(wanted):
                     if paginator.missing is not None:
                         self.logger.warning(
@@ -235,26 +220,23 @@ class Analytics(UnleashStream):
     def _bookmark(self, context: Context) -> str | None:
         return self.get_context_state(context).get("replication_key_value")
 
-    def _ranges(self, contexts: Iterable[Context]) -> Iterator[TimeWindow]:
-        """Yield the range to read of each device that has one."""
-        settings = self.tap.settings
-        for context in contexts:
-            device_id = context["device_id"]
-            start, end, known = settings.start, settings.end + 1, None
-            value = self._bookmark(context)
-            if value and self.replication_method == REPLICATION_INCREMENTAL:
-                try:
-                    _, bookmark = parse_timestamp(value)
-                except (TypeError, ValueError, OverflowError):
-                    msg = (
-                        f"Invalid bookmark {value!r} for device {device_id!r} in the state. "
-                        "Correct it, or remove the partition to sync the device from 'start_date'."
-                    )
-                    raise FatalError(msg) from None
-                start = max(bookmark - settings.lookback, min(start, bookmark))
-                known = bookmark if start <= bookmark < end <= bookmark + DAY else None
-            if start < end:
-                yield TimeWindow(device_id, start, end, known=known)
+    def _range(self, context: Context) -> TimeWindow | None:
+        """Return the range to read of a device, if there is one."""
+        device_id, settings = context["device_id"], self.tap.settings
+        start, end, known = settings.start, settings.end + 1, None
+        value = self._bookmark(context)
+        if value and self.replication_method == REPLICATION_INCREMENTAL:
+            try:
+                _, bookmark = parse_timestamp(value)
+            except (TypeError, ValueError, OverflowError):
+                msg = (
+                    f"Invalid bookmark {value!r} for device {device_id!r} in the state. "
+                    "Correct it, or remove the partition to sync the device from 'start_date'."
+                )
+                raise FatalError(msg) from None
+            start = max(bookmark - settings.lookback, min(start, bookmark))
+            known = bookmark if start <= bookmark < end <= bookmark + DAY else None
+        return TimeWindow(device_id, start, end, known=known) if start < end else None
 
     @override
     def get_replication_key_signpost(self, context: Context | None = None) -> None:
@@ -263,8 +245,8 @@ class Analytics(UnleashStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         for rows in self._get_windows(context or {}):
-            for record in records(rows):
-                yield msgspec.json.decode(msgspec.json.encode(record))
+            for chunk in records(rows):
+                yield from msgspec.json.decode(msgspec.json.encode(chunk))
 
     @property
     def _emits_unmodified_records(self) -> bool:
@@ -285,13 +267,20 @@ class Analytics(UnleashStream):
         self, context: Context | None = None, *, write_messages: bool = True
     ) -> Generator[dict[str, Any], Any, Any]:
         contexts: Sequence[Context] = [context] if context else self.partitions or []
+        reader, progress = self._reading = self._start_reading(contexts)
         try:
-            with self._reading_ahead(contexts):
+            with closing(reader), progress:
                 if write_messages and self._emits_unmodified_records:
                     self._write_windows(contexts)
                 else:
                     yield from super()._sync_records(context, write_messages=write_messages)
+            self._extracted = progress.records, len(contexts)
+            if contexts and not (progress.records or any(map(self._bookmark, contexts))):
+                self.logger.warning(
+                    "No device has a record. Check 'start_date', 'end_date' and the key's account"
+                )
         finally:
+            self._reading = None
             if write_messages:
                 self._tap.state_writer.write_state(self.tap_state)
 
