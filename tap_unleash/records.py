@@ -101,7 +101,8 @@ def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:
     if len(occurrences) < len(lines):
         order = [(n is None, n or 0, extra) for n, extra in zip(counts, extras, strict=True)]
         places = [i for i, line in enumerate(lines) if occurrences[line] > 1]
-        for i in sorted(places, key=order.__getitem__, reverse=True):
+        places.sort(key=order.__getitem__)
+        for i in reversed(places):
             line = lines[i]
             occurrences[line] -= 1
             lines[i] = line[: -len(b"0]")] + b"%d]" % occurrences[line]
