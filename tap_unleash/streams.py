@@ -244,7 +244,7 @@ class Analytics(UnleashStream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        for rows in self._get_windows(context or {}):
+        for rows in self._get_windows(context) if context else ():
             for chunk in records(rows):
                 yield from msgspec.json.decode(msgspec.json.encode(chunk))
 

@@ -87,6 +87,12 @@ def test_what_changes_records_takes_the_loop(api: MockAPI, name: str) -> None:
     assert changed != lines(run(api))
 
 
+def test_an_account_without_devices_has_no_record() -> None:
+    with MockAPI(Account({})) as api:
+        result = run(api, **MAPS["changed"])
+        assert (result.code, result.records()) == (0, [])
+
+
 def batches(folder: Path) -> dict[str, Any]:
     encoding = {"format": "jsonl", "compression": "gzip"}
     return {"encoding": encoding, "storage": {"root": folder.as_uri()}, "batch_size": 100}
