@@ -98,14 +98,14 @@ def problems(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def time_range(settings: Mapping[str, Any], *, now: int) -> tuple[int, int]:
-    """Return the first and the last instant to extract.
+    """Return the range to extract.
 
     Args:
         settings: The settings.
         now: Start of the sync in epoch milliseconds: `end_date`, if that is not set.
 
     Returns:
-        Both in epoch milliseconds.
+        Its first instant and the first one after it, in epoch milliseconds.
 
     Raises:
         FatalError: If there is no such range.
@@ -119,7 +119,7 @@ def time_range(settings: Mapping[str, Any], *, now: int) -> tuple[int, int]:
         last = settings.get("end_date") or "the start of the sync"
         msg = f"'start_date' ({settings.get('start_date')}) is later than 'end_date' ({last})."
         raise FatalError(msg)
-    return start, end
+    return start, end + 1
 
 
 def _parse_date(settings: Mapping[str, Any], name: str, clock: str, default: int) -> int:

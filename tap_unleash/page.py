@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, partial
@@ -18,19 +19,24 @@ from tap_unleash.errors import UnleashError
 from tap_unleash.timestamps import EPOCH, MILLISECOND, parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable
 
-COLUMNS = (
-    "device_id",
-    "session_id",
-    "model_id",
-    "source_file_name",
-    "frame_number",
-    "class_name",
-    "timestamp",
-    "count",
-)
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_TYPES: dict[str, Any] = {
+    "device_id": str | None,
+    "session_id": str | None,
+    "model_id": str | None,
+    "source_file_name": str | None,
+    "frame_number": _Int64 | None,
+    "class_name": str | None,
+    "timestamp": Any,
+    "count": _Int64 | float | None,
+}
+COLUMNS = tuple(_TYPES)
 """The documented columns, in the order of a row."""
+
+TEXTS = tuple(name for name, kind in _TYPES.items() if kind == str | None)
+"""The columns of text."""
 
 TIMESTAMP: Final = 6
 COUNT: Final = 7
@@ -43,15 +49,6 @@ Row: TypeAlias = (
 """A row is a value: the documented columns, and the extra fields as JSON with sorted keys
 (empty if there are none)."""
 
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_TYPES: dict[str, Any] = {
-    **dict.fromkeys(COLUMNS, str | None),
-    "device_id": str,
-    "frame_number": _Int64 | None,
-    "timestamp": str,
-    "count": _Int64 | float | None,
-}
-_TEXTS = ("device_id", "session_id", "model_id", "source_file_name", "class_name")
 _DOCUMENTED = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)*", re.ASCII)
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -118,11 +115,10 @@ _envelope = msgspec.json.Decoder(_Envelope, strict=False)  # a total may be text
 @cache
 def _documented(keys: tuple[str, ...] | None) -> msgspec.json.Decoder[list[Any]]:
     """Decode rows of exactly the documented columns and types: arrays, or objects without keys."""
-    types = [(name, _TYPES[name]) for name in keys or COLUMNS]
+    default = () if keys else (None,)  # an object may omit what is null
     row: Any = msgspec.defstruct(
         "Row",
-        # An object may omit what is null.
-        [(name, kind) if keys or kind is str else (name, kind, None) for name, kind in types],
+        [(name, _TYPES[name], *default) for name in keys or COLUMNS],
         array_like=bool(keys),
         forbid_unknown_fields=True,
         gc=False,
@@ -158,23 +154,14 @@ def decode_page(
     place = f"page {number} of device {device_id!r}"
     try:
         answer = _open(body)
-        columns = _documented_columns(answer)
-        if columns is None:
-            named = _named(answer.keys, _lenient(bytes(answer.data)))
-            rows = [_row(sent, device_id, on_unknown_field) for sent in named]
-            msgspec.json.encode(rows)  # a lone surrogate has no UTF-8
-            columns = dict(zip((*COLUMNS, "extra"), zip(*rows, strict=True), strict=False))
+        columns = _documented_columns(answer) or _typed_columns(answer, on_unknown_field)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise InvalidResponse(str(error)) from None
-    if not any(columns.values()):
-        return Page(total=answer.total_num_pages)
     columns["timestamp"], instants = _timestamps(columns["timestamp"], place)
-    one: dict[Any, Any] = {}  # equal texts share one object
-    for name in _TEXTS:
+    for name in TEXTS:  # equal texts share one object
+        one = {None: device_id} if name == "device_id" else {}
         columns[name] = map(one.setdefault, columns[name], columns[name])
-    extra = columns.get("extra", repeat(b""))
-    values = zip(*map(columns.__getitem__, COLUMNS), extra, strict=False)
-    return Page([*values], instants, answer.total_num_pages)
+    return Page([*zip(*columns.values(), strict=False)], instants, answer.total_num_pages)
 
 
 def _open(body: bytes) -> _Envelope:
@@ -199,7 +186,21 @@ def _documented_columns(answer: _Envelope) -> dict[str, Any] | None:
         rows = _documented(answer.keys).decode(answer.data)
     except msgspec.ValidationError:
         return None
-    return {name: [*map(attrgetter(name), rows)] for name in COLUMNS}
+    return {name: [*map(attrgetter(name), rows)] for name in COLUMNS} | {"extra": repeat(b"")}
+
+
+def _typed_columns(answer: _Envelope, on_unknown_field: Callable[[str], object]) -> dict[str, Any]:
+    """Decode the values by column; those that do not fit are extra fields."""
+    rows: list[dict[str, Any]] = []
+    for sent in _named(answer.keys, _lenient(bytes(answer.data))):
+        row = {name: _typed(name, sent.get(name)) for name in COLUMNS}
+        for name in sent:
+            if name not in row:
+                on_unknown_field(name)
+        extra = {k: v for k, v in sent.items() if v is not None and row.get(k) is None}
+        rows.append(row | {"extra": _encoder.encode(extra) if extra else b""})
+    _encoder.encode(rows)  # a lone surrogate has no UTF-8
+    return {name: [row[name] for row in rows] for name in (*COLUMNS, "extra")}
 
 
 def _lenient(data: bytes) -> Any:  # noqa: ANN401
@@ -226,28 +227,10 @@ def _named(keys: tuple[str, ...] | None, data: Any) -> Iterable[dict[str, Any]]:
             raise InvalidResponse(msg)
 
 
-def _row(
-    sent: dict[str, Any], device_id: str, on_unknown_field: Callable[[str], object]
-) -> tuple[Any, ...]:
-    """Type the values of a row; those that do not fit are extra fields."""
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    extra = {}
-    for name, value in sent.items():
-        if name in row:
-            row[name] = _typed(name, value)
-        else:
-            on_unknown_field(name)
-        if row.get(name) is None and value is not None:
-            extra[name] = value
-    if row["device_id"] is None:
-        row["device_id"] = device_id
-    return (*row.values(), _encoder.encode(extra) if extra else b"")
-
-
 def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
     """Return a value in the type of its column, or nothing if it has another."""
     kind = type(value)
-    if name in _TEXTS:
+    if name in TEXTS:
         return str(value) if kind is int else value if kind is str else None
     if name == "count":
         return value if kind in {int, float} else None
@@ -259,27 +242,24 @@ def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _timestamps(values: Sequence[Any], place: str) -> tuple[list[str], dict[str, int]]:
+def _timestamps(values: list[Any], place: str) -> tuple[list[str], dict[str, int]]:
     """Return the timestamps in the form that is emitted, and their instants."""
     one: dict[str, str] = {}
-    try:
-        column: list[Any] = [*map(one.setdefault, values, values)]
+    with suppress(TypeError, msgspec.ValidationError):
+        column = [*map(one.setdefault, values, values)]
         if _DOCUMENTED.fullmatch("".join(one)):  # one match for all of them is faster
-            times = msgspec.convert(list(one), list[datetime])
+            times = msgspec.convert([*one], list[datetime])
             instants = [(utc - EPOCH) // MILLISECOND for utc in times]
             return column, dict(zip(one, instants, strict=True))
-    except (TypeError, msgspec.ValidationError):
-        pass
-    texts: dict[Any, tuple[str, int]] = {}
-    row, value = 0, None
+    known: dict[Any, tuple[str, int]] = {}
     try:
-        for row, value in enumerate(values, 1):  # noqa: B007 - the message needs it
-            if value not in texts:
-                texts[value] = parse_timestamp(value)
+        for value in values:
+            if value not in known:
+                known[value] = parse_timestamp(value)
     except (TypeError, ValueError, OverflowError):
         msg = (
-            f"Invalid timestamp {str(value)[:80]!r} in row {row}, {place}. Exclude the device "
-            "with 'device_ids' and report the record to Unleash live."
+            f"Invalid timestamp {str(value)[:80]!r} in row {values.index(value) + 1}, {place}. "
+            "Exclude the device with 'device_ids' and report the record to Unleash live."
         )
         raise UnleashError(msg) from None
-    return [texts[value][0] for value in values], dict(texts.values())
+    return [known[value][0] for value in values], dict(known.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from threading import Condition
 from typing import TYPE_CHECKING
 
@@ -61,9 +60,9 @@ class _Slots:
     @contextmanager
     def take(self, place: tuple[int, int]) -> Iterator[None]:
         with self._changed:
-            heappush(self._waiting, place)
-            self._changed.wait_for(lambda: self._free and self._waiting[0] == place)
-            heappop(self._waiting)
+            self._waiting.append(place)
+            self._changed.wait_for(lambda: self._free and min(self._waiting) == place)
+            self._waiting.remove(place)
             self._free -= 1
             self._changed.notify_all()
         try:
@@ -85,7 +84,7 @@ class Reader:
         fetch: Callable[[PageRequest], Page],
         new_paginator: Callable[[TimeWindow], TotalPagesPaginator],
         concurrency: int,
-        ranges: Iterable[TimeWindow] = (),
+        ranges: Iterable[TimeWindow],
     ) -> None:
         """Start without any thread.
 
@@ -119,28 +118,27 @@ class Reader:
             UnleashError: If the device cannot be read.
         """
         self._fill()
-        if not self._tasks or self._tasks[0].window.device_id != wanted.device_id:
+        if not self._is_next(wanted):
             self._tasks.insert(0, _Task(wanted))
-        while self._tasks and self._tasks[0].window.device_id == wanted.device_id:
-            self._fill()
-            task = self._tasks[0]
-            assert task.paginator  # noqa: S101 - by `_fill`
-            if self._divide(0, task.paginator):
-                continue
-            self._tasks.pop(0)
-            try:
-                paginator = task.paginator.result()
-            except UnleashError:
-                while self._tasks and self._tasks[0].window.device_id == wanted.device_id:
-                    if future := self._tasks.pop(0).paginator:
-                        future.cancel()
-                raise
-            yield task.window, paginator
+        try:
+            while self._is_next(wanted):
+                self._fill()
+                read = self._tasks[0].paginator
+                assert read  # noqa: S101 - by `_fill`
+                if not self._divide(0, read):
+                    yield self._tasks.pop(0).window, read.result()
+        finally:  # nothing is left, unless the device cannot be read
+            while self._is_next(wanted):
+                if future := self._tasks.pop(0).paginator:
+                    future.cancel()
 
     def close(self) -> None:
         """Stop without waiting for requests in flight."""
         self._windows.shutdown(wait=False, cancel_futures=True)
         self._requests.shutdown(wait=False, cancel_futures=True)
+
+    def _is_next(self, wanted: TimeWindow) -> bool:
+        return bool(self._tasks) and self._tasks[0].window.device_id == wanted.device_id
 
     def _fill(self) -> None:
         """Begin to read the next windows."""

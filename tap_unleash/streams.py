@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import quote
 
 import msgspec
-from singer_sdk.pagination import SinglePagePaginator
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
@@ -23,17 +22,17 @@ from tap_unleash.errors import FatalError, UnleashError
 from tap_unleash.pagination import TotalPagesPaginator
 from tap_unleash.progress import Progress
 from tap_unleash.reader import Reader
+from tap_unleash.records import records
 from tap_unleash.rules import PageSizes
 from tap_unleash.session import Unavailable
 from tap_unleash.timestamps import format_timestamp, parse_timestamp
 from tap_unleash.windows import DAY, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     import requests
     from singer_sdk.helpers.types import Context, Record
-    from singer_sdk.pagination import BaseAPIPaginator
 
     from tap_unleash.page import Row
     from tap_unleash.tap import TapUnleash
@@ -51,8 +50,8 @@ class ListStream(UnleashStream):
     field: ClassVar[str]
 
     @override
-    def get_new_paginator(self) -> BaseAPIPaginator[Any]:
-        return SinglePagePaginator()
+    def get_new_paginator(self) -> None:
+        """Return nothing: there is one page."""
 
     @override
     def validate_response(self, response: requests.Response) -> None:
@@ -124,7 +123,7 @@ class Sessions(ListStream):
     primary_keys = ("session_id",)
 
 
-class Analytics(BulkStream, UnleashStream):
+class Analytics(BulkStream):
     """The detections and metrics of all devices."""
 
     name = "analytics"
@@ -175,11 +174,11 @@ class Analytics(BulkStream, UnleashStream):
     def get_new_paginator(self, window: TimeWindow | None = None) -> TotalPagesPaginator:
         return TotalPagesPaginator(cast("TimeWindow", window), self._page_sizes)
 
-    @override
     @contextmanager
-    def reading_ahead(self, contexts: Sequence[Context]) -> Iterator[None]:
-        concurrency, ranges = self.config["concurrency"], self._ranges(contexts)
-        reader = Reader(self.fetch, self.get_new_paginator, concurrency, ranges)
+    def _reading_ahead(self, contexts: Sequence[Context]) -> Iterator[None]:
+        """Read devices ahead, in this order, while the context manager is entered."""
+        concurrency, ranges = self.config["concurrency"], map(self._range, contexts)
+        reader = Reader(self.fetch, self.get_new_paginator, concurrency, filter(None, ranges))
         with closing(reader), Progress(len(contexts), self.logger) as progress:
             self._reading = reader, progress
             try:
@@ -203,16 +202,16 @@ class Analytics(BulkStream, UnleashStream):
             )
         super().log_sync_costs()
 
-    @override
-    def get_windows(self, context: Context) -> Iterator[list[Row]]:
+    def _get_windows(self, context: Context) -> Iterator[list[Row]]:
+        """Read a device, and yield the rows of each window, in order of time."""
         if not self._reading:
-            with self.reading_ahead([context]):
-                yield from self.get_windows(context)
+            with self._reading_ahead([context]):
+                yield from self._get_windows(context)
             return
         reader, progress = self._reading
         device_id = context["device_id"]
         try:
-            for wanted in self._ranges([context]):
+            if wanted := self._range(context):
                 for window, paginator in reader.read(wanted):
                     if paginator.missing is not None:
                         self.logger.warning(
@@ -233,24 +232,48 @@ class Analytics(BulkStream, UnleashStream):
     def _bookmark(self, context: Context) -> str | None:
         return self.get_context_state(context).get("replication_key_value")
 
-    def _ranges(self, contexts: Iterable[Context]) -> Iterator[TimeWindow]:
-        """Yield the range to read of each device that has one."""
-        lookback = self.config["lookback_minutes"] * 60_000
-        for context in contexts:
-            device_id = context["device_id"]
-            start, last = self.tap.time_range
-            end, known = last + 1, None
-            value = self._bookmark(context)
-            if value and self.replication_method == REPLICATION_INCREMENTAL:
-                try:
-                    _, bookmark = parse_timestamp(value)
-                except (TypeError, ValueError, OverflowError):
-                    msg = (
-                        f"Invalid bookmark {value!r} for device {device_id!r} in the state. "
-                        "Correct it, or remove the partition to sync the device from 'start_date'."
-                    )
-                    raise FatalError(msg) from None
-                start = max(bookmark - lookback, min(start, bookmark))
-                known = bookmark if start <= bookmark < end <= bookmark + DAY else None
-            if start < end:
-                yield TimeWindow(device_id, start, end, known=known)
+    def _range(self, context: Context) -> TimeWindow | None:
+        """Return the range to read of a device, if there is one."""
+        device_id, known = context["device_id"], None
+        start, end = self.tap.time_range
+        value = self._bookmark(context)
+        if value and self.replication_method == REPLICATION_INCREMENTAL:
+            try:
+                _, bookmark = parse_timestamp(value)
+            except (TypeError, ValueError, OverflowError):
+                msg = (
+                    f"Invalid bookmark {value!r} for device {device_id!r} in the state. "
+                    "Correct it, or remove the partition to sync the device from 'start_date'."
+                )
+                raise FatalError(msg) from None
+            lookback = self.config["lookback_minutes"] * 60_000
+            start = max(bookmark - lookback, min(start, bookmark))
+            known = bookmark if start <= bookmark < end <= bookmark + DAY else None
+        return TimeWindow(device_id, start, end, known=known) if start < end else None
+
+    @override
+    def get_replication_key_signpost(self, context: Context | None = None) -> None:
+        """Return nothing: a bookmark never passes the end of a window."""
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        for rows in self._get_windows(context) if context else ():
+            for chunk in records(rows):
+                yield from msgspec.json.decode(msgspec.json.encode(chunk))
+
+    # The only private member of the SDK that is overridden: it takes all devices at once.
+    @override
+    def _sync_records(
+        self, context: Context | None = None, *, write_messages: bool = True
+    ) -> Generator[dict[str, Any], Any, Any]:
+        contexts: Sequence[Context] = [context] if context else self.partitions or []
+        try:
+            with self._reading_ahead(contexts):
+                if write_messages and self._emits_unmodified_records:
+                    windows = ((c, rows) for c in contexts for rows in self._get_windows(c))
+                    self._write_windows(windows)
+                else:
+                    yield from super()._sync_records(context, write_messages=write_messages)
+        finally:
+            if write_messages:
+                self._tap.state_writer.write_state(self.tap_state)

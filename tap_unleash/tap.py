@@ -161,7 +161,7 @@ class TapUnleash(Tap):
 
     @cached_property
     def time_range(self) -> tuple[int, int]:
-        """The first and the last instant to extract, in epoch milliseconds."""
+        """The first instant to extract and the first one after it, in epoch milliseconds."""
         return time_range(self.config, now=self.initialized_at)
 
     @cached_property

@@ -10,7 +10,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)? ?"
-    r"(Z|[+-]\d\d(?::?\d\d(?::\d\d)?)?)?",
+    r"(?:Z|([+-]\d\d)(?::?(\d\d)(?::(\d\d))?)?)?",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -33,18 +33,13 @@ def parse_timestamp(value: str) -> tuple[str, int]:
     """
     if not (match := _TIMESTAMP.fullmatch(value)):
         raise ValueError
-    date, clock, seconds, fraction, offset = match.groups()
-    if not offset or offset in "Zz":
-        offset = "+00:00"
-    elif len(offset) == len("+00"):
-        offset += ":00"
-    elif ":" not in offset:
-        offset = f"{offset[:3]}:{offset[3:]}"
+    date, clock, seconds, fraction, hours, *rest = match.groups("00")
     leap = seconds == "60"
-    text = f"{date}T{clock}:{'59' if leap else seconds or '00'}{offset}"
+    offset = ":".join((hours.rjust(3, "+"), *rest))  # +00 if there is none
+    text = f"{date}T{clock}:{'59' if leap else seconds}{offset}"
     utc = datetime.fromisoformat(text).astimezone(timezone.utc)
     utc += timedelta(seconds=leap)
-    decimals = (fraction or "").rstrip("0").ljust(3, "0")
+    decimals = fraction.rstrip("0").ljust(3, "0")
     milliseconds = (utc - EPOCH) // MILLISECOND + int(decimals[:3])
     return f"{utc.replace(tzinfo=None).isoformat()}.{decimals}Z", milliseconds
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SLOW = {"bulk.BulkStream._emits_unmodified_records": 0}
+SLOW = {"streams.Analytics._emits_unmodified_records": 0}
 """Constants of the tap: each record takes the SDK's loop."""
 
 MAPS: dict[str, dict[str, Any]] = {
@@ -85,6 +85,12 @@ def test_what_changes_records_takes_the_loop(api: MockAPI, name: str) -> None:
     assert changed == lines(run(api, constants=SLOW, **CHANGES[name]))
     assert len(changed) == len(lines(run(api)))
     assert changed != lines(run(api))
+
+
+def test_an_account_without_devices_has_no_record() -> None:
+    with MockAPI(Account({})) as api:
+        result = run(api, **MAPS["changed"])
+        assert (result.code, result.records()) == (0, [])
 
 
 def batches(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Rows to records, with deterministic IDs: the API provides none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import blake2b
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tap_unleash.page import COLUMNS, COUNT, EXTRA, TEXTS, TIMESTAMP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from tap_unleash.page import Row
+
+CHUNK = 1_000
+"""Records that are converted at a time: more are slower, and need more memory."""
+
+_FIELDS = ("record_id", *TEXTS, "count", "frame_number", "timestamp", "extra_fields")
+"""The fields of a record, in the order of the schema."""
+
+Record = msgspec.defstruct("Record", _FIELDS, gc=False)
+
+
+_Identity = msgspec.defstruct(
+    "_Identity", [*COLUMNS[:COUNT], ("index", int, 0)], array_like=True, gc=False
+)
+_encoder = msgspec.json.Encoder()
+_hasher = blake2b(digest_size=16)
+
+
+def records(rows: Sequence[Row]) -> Iterator[list[msgspec.Struct]]:
+    """Convert the rows of a window to records.
+
+    Args:
+        rows: The rows, sorted by timestamp.
+
+    Yields:
+        Records, some at a time, in the order of the rows.
+    """
+    end = 0
+    while end < len(rows):
+        start, end = end, end + CHUNK
+        while end < len(rows) and rows[end][TIMESTAMP] == rows[end - 1][TIMESTAMP]:
+            end += 1  # rows that share a timestamp are numbered together
+        columns = [*zip(*rows[start:end], strict=True)]
+        values: dict[str, Iterable[Any]] = dict(zip(COLUMNS, columns, strict=False))
+        values["record_id"] = record_ids(columns)
+        values["extra_fields"] = repeat(msgspec.UNSET)
+        if any(extras := columns[EXTRA]):
+            values["extra_fields"] = (msgspec.Raw(x) if x else msgspec.UNSET for x in extras)
+        yield [*map(Record, *map(values.__getitem__, _FIELDS))]
+
+
+def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:
+    """Compute the record IDs of rows.
+
+    An ID is the BLAKE2b-128 hash, in hex, of the compact JSON array of the identifying
+    values (all but the count and the extra fields) and the occurrence index. The index
+    numbers the records that share all of these values, ordered by their count and extra
+    fields. Of records that are identical in these too, it does not matter which has which
+    ID.
+
+    Args:
+        columns: The values of the rows, in any order, by column in the order of a row; with
+            all rows of each timestamp.
+
+    Returns:
+        The IDs, in the order of the rows.
+    """
+    identity, counts, extras = columns[:COUNT], columns[COUNT], columns[EXTRA]
+    lines = _encoder.encode_lines([*map(_Identity, *identity)]).split(b"\n")[:-1]
+    occurrences = Counter(lines)
+    if len(occurrences) < len(lines):
+        order = [(n is None, n or 0, extra) for n, extra in zip(counts, extras, strict=True)]
+        places = [i for i, line in enumerate(lines) if occurrences[line] > 1]
+        places.sort(key=order.__getitem__)
+        for i in reversed(places):
+            line = lines[i]
+            occurrences[line] -= 1
+            lines[i] = line[: -len(b"0]")] + b"%d]" % occurrences[line]
+    return [*map(_hash, lines)]
+
+
+def _hash(line: bytes) -> str:
+    hasher = _hasher.copy()  # much faster than a new one
+    hasher.update(line)
+    return hasher.hexdigest()
