@@ -17,27 +17,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 
+from demo import DemoError
+from mock_api.app import KEYS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).parents[1]
 STATE_ID = "mock:tap-unleash-to-target-postgres"
 TABLE = "unleash.analytics"
-
-COLUMNS = (
-    "device_id",
-    "session_id",
-    "model_id",
-    "source_file_name",
-    "class_name",
-    "count",
-    "frame_number",
-    "timestamp",
-)
-
-
-class MeltanoError(Exception):
-    """A command of Meltano that failed; with its log."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ class Pipeline:
             installed = ROOT / ".meltano" / plugins
             if not installed.is_dir():
                 msg = "Meltano's plugins are not installed: make .meltano/.ready"
-                raise MeltanoError(msg)
+                raise DemoError(msg)
             (self.folder / ".meltano" / plugins).symlink_to(installed)
 
     def meltano(self, *args: str) -> str:
@@ -80,29 +68,26 @@ class Pipeline:
             Its standard output.
 
         Raises:
-            MeltanoError: If it fails.
+            DemoError: If it fails; with its log.
         """
-        with (self.folder / "meltano.log").open("w+") as log:
-            with subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "meltano.cli", *args],
-                cwd=self.folder,
-                env=self._environment(),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            ) as process:
-                try:
-                    output, _ = process.communicate()
-                except BaseException:
-                    # Its programs with it: they are a group of their own.
-                    os.killpg(process.pid, signal.SIGKILL)
-                    raise
-            if process.returncode:
-                log.seek(0)
-                command = " ".join(args)
-                msg = f"`meltano {command}` failed:\n{log.read()}{output}"
-                raise MeltanoError(msg)
+        with subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "meltano.cli", *args],
+            cwd=self.folder,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, log = process.communicate()
+            except BaseException:
+                # Its programs with it: they are a group of their own.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            msg = f"`meltano {' '.join(args)}` failed:\n{log}{output}"
+            raise DemoError(msg)
         return output
 
     def run(self) -> None:
@@ -182,7 +167,7 @@ def instant(timestamp: str) -> datetime:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    cells = {name: row.get(name) for name in COLUMNS}
+    cells = {name: row.get(name) for name in KEYS}
     if isinstance(cells["timestamp"], str):
         cells["timestamp"] = instant(cells["timestamp"])
     return tuple(cells.values())
