@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +39,11 @@ class Pipeline:
         folder: An empty folder.
         api_url: The URL of the mock API.
         database: The URL of the database.
-        settings: More settings of the tap, by name.
     """
 
     folder: Path
     api_url: str
     database: str
-    settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Lay out the project."""
@@ -122,10 +120,9 @@ class Pipeline:
 
     def _environment(self) -> dict[str, str]:
         foreign = ("MELTANO_", "PG", "TAP_UNLEASH_", "TARGET_")
-        settings = {"api_url": self.api_url, **self.settings}
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith(foreign)},
-            **{f"TAP_UNLEASH_{name.upper()}": settings[name] for name in settings},
+            "TAP_UNLEASH_API_URL": self.api_url,
             "TARGET_POSTGRES_SQLALCHEMY_URL": self.database.replace(
                 "postgresql:", "postgresql+psycopg:"
             ),
