@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shlex
@@ -17,21 +16,13 @@ from subprocess import DEVNULL, run
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from rich.console import Console
 from rich.json import JSON
 
-from demo.pipeline import (
-    COLUMNS,
-    ROOT,
-    TABLE,
-    MeltanoError,
-    Pipeline,
-    compare,
-    instant,
-)
-from demo.postgres import PostgresError, programs, start, stop
+from demo import DemoError
+from demo.pipeline import ROOT, TABLE, Pipeline, compare, instant
+from demo.postgres import programs, start, stop
 from mock_api import Account, MockAPI
 
 if TYPE_CHECKING:
@@ -48,8 +39,8 @@ LATE_MINUTES = 45
 LOOKBACK = timedelta(minutes=60)
 
 SAMPLES = f"""
-SELECT DISTINCT ON (class_name) to_json(sample) AS record
-FROM (SELECT record_id, {", ".join(COLUMNS)} FROM {TABLE}) AS sample
+SELECT DISTINCT ON (class_name) json_strip_nulls(to_json(sample)) AS record
+FROM {TABLE} AS sample
 WHERE class_name IN ('person', 'number_of_groups', 'corrosion')
     AND count > 1 AND frame_number > 1 AND source_file_name LIKE '%.mp4'
 ORDER BY class_name DESC, timestamp, record_id
@@ -58,10 +49,6 @@ ORDER BY class_name DESC, timestamp, record_id
 
 console = Console(highlight=False, record=True)
 say = console.print
-
-
-class DemoError(Exception):
-    """Something is not as it should be."""
 
 
 def main() -> None:
@@ -96,7 +83,7 @@ def main() -> None:
             if arguments.keep:
                 _show_commands(files, database)
                 removal.pop_all()
-    except (DemoError, MeltanoError, PostgresError) as error:
+    except DemoError as error:
         console.print(f"\n{error}", style="red", markup=False)
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
@@ -122,8 +109,8 @@ def show(api: MockAPI, pipeline: Pipeline) -> None:
     before = _bookmarks(api, pipeline)
 
     asked = len(api.requests)
-    _grow(api, count=NEW_ROWS)
-    _grow(api, count=LATE_ROWS, late_minutes=LATE_MINUTES)
+    api.account.grow(NEW_ROWS)
+    api.account.grow(LATE_ROWS, late_minutes=LATE_MINUTES)
     grown = len(api.truth()) - total
     say(
         f"{grown} new records appear; {LATE_ROWS} per device are up to "
@@ -204,22 +191,12 @@ def _show_samples(pipeline: Pipeline) -> None:
 
 def _bookmarks(api: MockAPI, pipeline: Pipeline) -> dict[str, str]:
     bookmarks = pipeline.bookmarks()
-    latest: dict[str, str] = {}
-    for row in api.truth():
-        device, timestamp = row["device_id"], row["timestamp"]
-        latest[device] = max(latest.get(device, timestamp), timestamp, key=instant)
+    # The rows of a device are in the order of time.
+    latest = {row["device_id"]: row["timestamp"] for row in api.truth()}
     if bookmarks != latest:
         msg = f"The bookmarks are not those of the latest records: {latest}"
         raise DemoError(msg)
     return bookmarks
-
-
-def _grow(api: MockAPI, **growth: int) -> None:
-    url = api.url.removesuffix("/v1") + "/mock/rows"
-    headers = {"content-type": "application/json"}
-    request = Request(url, json.dumps(growth).encode(), headers)  # noqa: S310
-    with urlopen(request):  # noqa: S310
-        pass
 
 
 def _show_commands(files: Path, database: str) -> None:

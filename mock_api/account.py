@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -14,8 +13,6 @@ from mock_api.history import SECOND, detections
 START = datetime(2020, 8, 3, tzinfo=timezone.utc)
 END = datetime(2020, 8, 17, tzinfo=timezone.utc)
 Values = Mapping[str, Any]
-Place = tuple[int, int]
-"""The instant and the number of a row."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -59,7 +56,7 @@ class Account:
             self.add(device_id, rows)
 
     @classmethod
-    def generate(  # noqa: PLR0913 - each has a default
+    def generate(
         cls,
         *,
         devices: int = 4,
@@ -67,9 +64,7 @@ class Account:
         seed: int = 0,
         start: datetime = START,
         end: datetime = END,
-        non_ascii: bool = False,
-        rows_per_second: int | None = None,
-        daily: bool = False,
+        **form: Any,
     ) -> Account:
         """Create a realistic account, the same for the same arguments.
 
@@ -79,18 +74,10 @@ class Account:
             seed: The seed of the data.
             start: The start of the data, inclusive.
             end: The end of the data, exclusive.
-            non_ascii: Whether some names of classes, models and files are not ASCII.
-            rows_per_second: The number of rows in each second from the start on, whatever
-                the end is; some of them are identical. By default, the rows are spread
-                over the time.
-            daily: Whether sessions last for hours, and counts follow the time of day.
+            **form: The form of the data; see `mock_api.history.detections`.
         """
         account = cls()
-        account._form = {
-            "non_ascii": non_ascii,
-            "rows_per_second": rows_per_second,
-            "daily": daily,
-        }
+        account._form = form
         random = Random(seed)
         for number in range(devices):
             device_id = f"W{random.getrandbits(60):015x}"
@@ -121,30 +108,6 @@ class Account:
                 extent = 60 * late_minutes - 1 if late_minutes else count
                 end = start + timedelta(seconds=extent)
                 self._generate(device_id, count, seed=len(rows), start=start, end=end)
-
-    def view(
-        self,
-        device_id: str,
-        request: int,
-        *,
-        since: int = 0,
-        until: int = 2**63,
-        expired: Place = (0, 0),
-    ) -> list[Held]:
-        """Select the rows that the device's request of this number sees.
-
-        Args:
-            device_id: The device.
-            request: The number of the request.
-            since: The first instant.
-            until: The instant after the last one.
-            expired: The last row that has expired.
-        """
-        rows = self.devices[device_id]
-        first = bisect_left(rows, since, key=lambda held: held.instant)
-        first = max(first, bisect_right(rows, expired, key=lambda held: held[:2]))
-        last = bisect_left(rows, until, key=lambda held: held.instant)
-        return [held for held in rows[first:last] if held.row.after_requests < request]
 
     def session_ids(self) -> list[str]:
         """List the sessions."""

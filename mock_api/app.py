@@ -90,9 +90,8 @@ class App:
         return JSONResponse({"message": MESSAGES[status]}, status)
 
     async def _take_time(self) -> None:
-        if self._options.latency:
-            await asyncio.sleep(self._options.latency)
-        if self._options.serial_seconds is not None:
+        await asyncio.sleep(self._options.latency)
+        if self._options.serial_seconds:
             async with self._state.turn:
                 await asyncio.sleep(self._options.serial_seconds)
 

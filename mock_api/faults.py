@@ -132,10 +132,11 @@ async def misbehave(
         await app(scope, receive, send)
     elif answer := _instead(fault):
         await answer(scope, receive, send)
-    elif change := _CHANGES.get(fault.kind):
+    elif fault.kind in {"malformed", *_CHANGES}:
         start, body = await _capture(app, scope, receive)
         kind = dict(start["headers"]).get(b"content-type", b"").decode() or None
-        await Response(change(body), start["status"], media_type=kind)(scope, receive, send)
+        changed = _changed(fault.kind, body)
+        await Response(changed, start["status"], media_type=kind)(scope, receive, send)
     else:
         await _disturb(fault, app, scope, receive, send)
 
@@ -159,18 +160,16 @@ def _instead(fault: Fault) -> Response | None:
     }.get(fault.kind)
 
 
-def _changing(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
-    """Apply a change to the object of a page; other bodies stay unchanged."""
-
-    def changed(body: bytes) -> bytes:
-        with contextlib.suppress(ValueError):
-            page = json.loads(body)
-            if isinstance(page, dict) and page.get("data") is not None:
-                change(page)
-                return json.dumps(page).encode()
-        return body
-
-    return changed
+def _changed(kind: str, body: bytes) -> bytes:
+    """Change the object of a page; other bodies stay unchanged unless they are malformed."""
+    if kind == "malformed":
+        return body[: len(body) // 2]
+    with contextlib.suppress(ValueError):
+        page = json.loads(body)
+        if isinstance(page, dict) and page.get("data") is not None:
+            _CHANGES[kind](page)
+            return json.dumps(page).encode()
+    return body
 
 
 def _swallow(page: dict[str, Any]) -> None:
@@ -179,21 +178,17 @@ def _swallow(page: dict[str, Any]) -> None:
         page["total_num_pages"] = type(page["total_num_pages"])(0)
 
 
-def _fail(page: dict[str, Any]) -> None:
-    page.update(data=[], total_num_pages=0, errors=[{"message": MESSAGES[500]}])
-
-
 def _halve(page: dict[str, Any]) -> None:
     page.update(data=page["data"][: len(page["data"]) // 2], timed_out=True)
 
 
-_CHANGES: dict[str, Callable[[bytes], bytes]] = {
-    "malformed": lambda body: body[: len(body) // 2],
-    "no_data": _changing(lambda page: page.pop("data")),
-    "null_data": _changing(lambda page: page.update(data=None)),
-    "swallowed": _changing(_swallow),
-    "errors_and_no_data": _changing(_fail),
-    "timed_out_half": _changing(_halve),
+_FAILURE = {"data": [], "total_num_pages": 0, "errors": [{"message": MESSAGES[500]}]}
+_CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no_data": lambda page: page.pop("data"),
+    "null_data": lambda page: page.update(data=None),
+    "swallowed": _swallow,
+    "errors_and_no_data": lambda page: page.update(_FAILURE),
+    "timed_out_half": _halve,
 }
 
 

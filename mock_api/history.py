@@ -37,7 +37,7 @@ _SESSION_ROWS = 12 * len(_CYCLE)
 _SESSION_FRAMES = 12 * len(_FRAME_SIZES)
 
 
-def detections(  # noqa: PLR0913 - those of Account.generate
+def detections(  # noqa: PLR0913 - each is independent of the others
     device_id: str,
     count: int,
     *,
@@ -48,10 +48,20 @@ def detections(  # noqa: PLR0913 - those of Account.generate
     rows_per_second: int | None = None,
     daily: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Yield so many rows as the API sends them, in sessions within [start, end).
+    """Yield rows as the API sends them.
 
-    With `rows_per_second`, each second from the start on has that many rows instead. With
-    `daily`, a device has one model, sessions last for hours, and most is seen at noon.
+    Args:
+        device_id: The device.
+        count: The number of rows.
+        seed: The seed of the data.
+        start: The start of the first session.
+        end: The end of the last session, exclusive.
+        non_ascii: Whether some names of classes, models and files are not ASCII.
+        rows_per_second: The number of rows in each second from the start on, whatever the
+            end is; some of them are identical. By default, the rows are spread over the
+            time.
+        daily: Whether a device has one model, sessions last for hours, and counts follow
+            the time of day.
     """
     salt = crc32(f"{seed}/{device_id}".encode())
     first = int(start.timestamp()) * SECOND

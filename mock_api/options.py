@@ -56,9 +56,7 @@ class Options:
     cache_seconds: float | None = Field(default=None, description="cache time of pages")
     seed: int = Field(default=0, description="seed of data, orders and faults")
     latency: float = Field(default=0, description="seconds before each response")
-    serial_seconds: float | None = Field(
-        default=None, description="seconds per request, one at a time"
-    )
+    serial_seconds: float = Field(default=0, description="seconds per request, one at a time")
     gateway_timeout: float | None = Field(
         default=None, gt=0, description="seconds until a waiting request gets 504"
     )

@@ -46,7 +46,7 @@ def select(state: State, asked: Asked) -> Selection:
     if asked.device not in state.account.devices:
         raise HTTPException(404)
     since, until = _bounds(options, asked)
-    view = state.view(asked.device, since=since, until=until)
+    view = state.view(asked.device, since, until)
     state.visits[asked.device] += 1
     state.expire(asked.device, options.expire_per_request)
     pages = ceil(len(view) / options.page_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from math import inf
@@ -15,7 +15,7 @@ from mock_api.faults import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from mock_api.account import Account, Held, Place
+    from mock_api.account import Account, Held
     from mock_api.options import Options
 
 _Value = TypeVar("_Value")
@@ -38,7 +38,7 @@ class State:
     options: Options
     requests: list[Exchange] = field(default_factory=list)
     visits: Counter[str] = field(default_factory=Counter)
-    expired: dict[str, Place] = field(default_factory=dict)
+    expired: dict[str, tuple[int, int]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _admitted: deque[float] = field(default_factory=deque)
     _cache: dict[Hashable, tuple[float, Any]] = field(default_factory=dict)
@@ -47,18 +47,17 @@ class State:
         """Create the schedule of the faults."""
         self.schedule = Schedule(self.options.faults, self.options.seed)
 
-    def view(self, device_id: str, **bounds: int) -> list[Held]:
-        """Select the rows that the next request for a device sees."""
-        expired = self.expired.get(device_id, (0, 0))
-        request = self.visits[device_id] + 1
-        return self.account.view(device_id, request, expired=expired, **bounds)
+    def view(self, device_id: str, since: int = 0, until: int = 2**63) -> list[Held]:
+        """Select the rows from `since` to before `until` that a device's next request sees."""
+        rows, request = self.account.devices[device_id], self.visits[device_id] + 1
+        first = max((since, 0), self.expired.get(device_id, (0, 0)))
+        part = rows[bisect_left(rows, first) : bisect_left(rows, (until, 0))]
+        return [held for held in part if held.row.after_requests < request]
 
     def expire(self, device_id: str, count: int) -> None:
         """Let the oldest rows of a device expire."""
-        places = [held[:2] for held in self.account.devices[device_id]]
-        first = bisect_right(places, self.expired.get(device_id, (0, 0)))
-        for place in places[first : first + count]:
-            self.expired[device_id] = place
+        for instant, number, _ in self.view(device_id)[:count]:
+            self.expired[device_id] = instant, number + 1
 
     def cached(self, key: Hashable, seconds: float | None, make: Callable[[], _Value]) -> _Value:
         """Return a value, which is made again only after so many seconds, if any."""

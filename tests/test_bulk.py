@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reliability.runs import Run, assert_one_line, catalog, run, started, table
+from reliability.runs import Run, assert_one_line, catalog, ended, run, started, table
 
 from mock_api import Account, MockAPI, Row
 
@@ -72,8 +72,7 @@ def test_bulk_emission_equals_the_loop(
     slow = run(api, constants=SLOW, response_format=response_format)
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     with started(api, response_format=response_format) as process:
-        out, err = process.communicate()
-    fast = Run(process.returncode, out, err.decode())
+        fast = ended(process)
     assert lines(fast) == lines(slow)
     assert fast.state == slow.state
     assert len(fast.records()) == len(api.truth())

@@ -89,9 +89,10 @@ def test_the_extractor_is_that_of_the_hub_definition() -> None:
 
 
 def test_prod_takes_the_key_from_the_environment(tmp_path: Path) -> None:
-    settings = {"api_key": "ul_pat_mine", "start_date": "2024-01-31"}
     with MockAPI(Account.generate(rows=1), api_key="ul_pat_mine") as api:
-        pipeline = Pipeline(tmp_path, api.url, "postgresql://mine", settings)
+        pipeline = Pipeline(tmp_path, api.url, "postgresql://mine")
+        variables = "TAP_UNLEASH_API_KEY=ul_pat_mine\nTAP_UNLEASH_START_DATE=2024-01-31\n"
+        (tmp_path / ".env").write_text(variables)
         project = yaml.safe_load((tmp_path / "meltano.yml").read_text())
         # Without quotes, which makes it a date of YAML.
         project["plugins"]["extractors"][0]["config"] = {"end_date": date(2024, 1, 31)}

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from itertools import product
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from reliability.runs import (
@@ -29,6 +29,7 @@ from reliability.runs import (
     table,
 )
 
+from demo.pipeline import instant
 from mock_api import Account, Fault, MockAPI, Row
 from tap_unleash.rules import MIN_LAST
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from mock_api.faults import Kind
 
 
-START = datetime(2020, 8, 3, tzinfo=timezone.utc)
-DAYS = 14
+FIRST = -1367 * 86_400
+"""The second of the first row of `Account.generate()`, as `row()` counts them."""
 ALL = {"lookback_minutes": 10_000_000}
 """Settings of a run that reads all rows again."""
 STEADY = {"end_date": "2021-01-01T00:00:00.000Z"}
@@ -47,32 +48,36 @@ MIDDLE = {"start_date": "2020-08-07T08:00:00.000Z", "end_date": "2020-08-11T20:0
 ROWS = r"^/v1/analytics/(tableau/)?W[^/]*/"
 
 
-class World(NamedTuple):
-    """An account, an API, the runs, and which errors are allowed.
+class World:
+    """An account, an API, the runs, and which errors are allowed."""
 
-    Attributes:
-        account: The data.
-        runs: The settings of each run.
-        options: Those of the mock API.
-        errors: A pattern of the errors with which a device may fail.
-        failing: Devices that must fail with such an error.
-        forget: Whether the caches of the API run out between two runs.
-    """
+    def __init__(
+        self,
+        account: Account | None = None,
+        *runs: dict[str, Any],
+        errors: str | None = None,
+        failing: tuple[str, ...] = (),
+        forget: bool = False,
+        **options: Any,
+    ) -> None:
+        """A small account, small pages and one run, unless others are given.
 
-    account: Account
-    runs: tuple[dict[str, Any], ...]
-    options: dict[str, Any]
-    errors: str | None = None
-    failing: tuple[str, ...] = ()
-    forget: bool = False
+        The runs are given by their settings. `errors` is a pattern of the errors with which
+        a device may fail; those that are `failing` must. `forget` says whether the caches of
+        the API run out between two runs.
+        """
+        self.account = account or data()
+        self.runs = runs or ({},)
+        self.errors, self.failing, self.forget = errors, failing, forget
+        self.options = {"page_size": 20, **options}
 
     def rows(self, api: MockAPI, settings: dict[str, Any]) -> tuple[Counter[Any], Counter[Any]]:
         """The rows that a run must emit, and those that it may emit, of what is visible."""
         offset = timedelta(hours=self.options.get("range_offset_hours", 0))
         floor = self.options.get("round_bounds", "").startswith("floor")
-        first = _moment(settings.get("start_date", "2001-09-09T00:00:00.000Z")) - offset
-        last = _moment(settings.get("end_date", "2026-01-01T00:00:00.000Z")) - offset
-        known = [(_moment(r["timestamp"]), r) for r in api.truth()]
+        first = instant(settings.get("start_date", "2001-09-09T00:00:00.000Z")) - offset
+        last = instant(settings.get("end_date", "2026-01-01T00:00:00.000Z")) - offset
+        known = [(instant(r["timestamp"]), r) for r in api.truth()]
         # Rows after the last whole second that such an API serves follow in the next run.
         until = last.replace(microsecond=0) if floor else last
         since = first - timedelta(seconds=floor)
@@ -80,20 +85,6 @@ class World(NamedTuple):
             cells(r for when, r in known if first <= when <= until),
             cells(r for when, r in known if since <= when <= last),
         )
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def world(
-    account: Account | None = None,
-    *runs: dict[str, Any],
-    **more: Any,
-) -> World:
-    """A world with a small account, small pages and one run, unless others are given."""
-    judged = {name: more.pop(name) for name in ("errors", "failing", "forget") if name in more}
-    return World(account or data(), runs or ({},), {"page_size": 20, **more}, **judged)
 
 
 def data(devices: int = 2, rows: int = 333, **more: Any) -> Account:
@@ -105,10 +96,9 @@ def changing(*, late: bool) -> Account:
     made, random = data(rows=335), Random(7)
     for device_id in [*made.devices]:
         for number in range(60):
-            seconds = DAYS * 86_400 * (random.random() if late else 1) + number
-            values = row(device_id, seconds, frame_number=number)
-            moment = START + timedelta(seconds=seconds)
-            values["timestamp"] = f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
+            days = 14 * random.random() if late else 14
+            second = FIRST + int(days * 86_400) + number
+            values = row(device_id, second, frame_number=number)
             made.add(device_id, [Row(values, after_requests=3 + number)])
     return made
 
@@ -123,7 +113,7 @@ def outage(first: int) -> World:
     devices = data(8, 200)
     failing = tuple([*devices.devices][first : first + 3])
     fault = Fault(kind="status_500", where=f"/({'|'.join(failing)})/")
-    return world(devices, page_size=100, faults=(fault,), errors="500", failing=failing)
+    return World(devices, page_size=100, faults=(fault,), errors="500", failing=failing)
 
 
 LIES: tuple[Kind, ...] = ("errors_and_no_data", "timed_out_half", "swallowed")
@@ -132,65 +122,63 @@ LYING = [
     tuple(Fault(kind=kind, where=ROWS, start=n, until=n) for n in range(2, 200, 7)) for kind in LIES
 ]
 CAPPED: dict[str, Any] = {"max_rows": 100, "max_rows_total": "capped", "beyond_max_rows": "400"}
-FIXED = {"end_date": "2020-08-18T00:00:00.000Z", **ALL}
+CHOICES: list[dict[str, Any]] = [
+    {option: choice}
+    for option in ("order", "bounds", "round_bounds", "past_end")
+    for choice in choices(option)
+]
 PART = {"start_date": at(16.5), "end_date": at(65.7)}
 AFTER = "timestamps after the end of the requested range"
 
 WORLDS = [
     *(
-        world(max_rows=100, max_rows_total=total, beyond_max_rows=beyond)
+        World(max_rows=100, max_rows_total=total, beyond_max_rows=beyond)
         for total, beyond in product(choices("max_rows_total"), choices("beyond_max_rows"))
     ),
-    *(world(**CAPPED, order=order) for order in ("descending", "stable-ties")),
+    *(World(**CAPPED, order=order) for order in ("descending", "stable-ties")),
     # More rows per second than are served.
-    world(data(1, 600, rows_per_second=150), **CAPPED, errors="fills its last page"),
-    *(world(total=total) for total in choices("total")[1:] if total != "device"),
+    World(data(1, 600, rows_per_second=150), **CAPPED, errors="fills its last page"),
+    *(World(total=total) for total in choices("total")[1:] if total != "device"),
     *(
-        world(data(1, 1800), LATE, total=total, errors="cannot be read in parts")
+        World(data(1, 1800), LATE, total=total, errors="cannot be read in parts")
         for total in ("device", "zero")
     ),
-    world(changing(late=True), FIXED, FIXED, total_cache_seconds=60),
-    world(changing(late=False), ALL, ALL, total_cache_seconds=60),
+    World(changing(late=True), STEADY | ALL, STEADY | ALL, total_cache_seconds=60),
+    World(changing(late=False), ALL, ALL, total_cache_seconds=60),
     *(
-        world(data(3), {**STEADY, "concurrency": 1}, page_size=50, total=total, faults=faults)
+        World(data(3), {**STEADY, "concurrency": 1}, page_size=50, total=total, faults=faults)
         for faults, total in product(LYING, ("present", "missing"))
     ),
     *map(outage, (0, 4)),
-    *(world(data(8, 200), page_size=70, empty_form=form) for form in choices("empty_form")[1:]),
-    world(session_form="null"),
+    *(World(data(8, 200), page_size=70, empty_form=form) for form in choices("empty_form")[1:]),
+    World(session_form="null"),
     *(
-        world(data(rows=335), cache_seconds=300, page_size=size, expire_per_request=count)
+        World(data(rows=335), cache_seconds=300, page_size=size, expire_per_request=count)
         for count, size in ((3, 20), (1, 20), (1, 100), (7, 100))
     ),
     *(
-        world(changing(late=late), ALL, ALL, cache_seconds=300, order=order, forget=True)
+        World(changing(late=late), ALL, ALL, cache_seconds=300, order=order, forget=True)
         for late, order in product((True, False), ("ascending", "descending"))
     ),
-    world(data(rows=335), expire_per_request=3),
-    world(changing(late=True), ALL, ALL),
+    World(data(rows=335), expire_per_request=3),
+    World(changing(late=True), ALL, ALL),
     *(
-        world(data(), settings, page_size=100, range_offset_hours=hours, errors=errors)
+        World(data(), settings, page_size=100, range_offset_hours=hours, errors=errors)
         for (hours, errors), settings in product(((2, None), (25, None), (-2, AFTER)), (MIDDLE, {}))
     ),
     *(
-        world(milliseconds(), *runs, page_size=size, round_bounds="floor-second")
+        World(milliseconds(), *runs, page_size=size, round_bounds="floor-second")
         for size, runs in product((20, 1000), ((PART, {}), ({},)))
     ),
-    world(milliseconds(), round_bounds="floor-second", max_pages=5),
-    *(world(data(), MIDDLE, max_range_seconds=seconds) for seconds in (86_400, 20_000)),
+    World(milliseconds(), round_bounds="floor-second", max_pages=5),
+    *(World(data(), MIDDLE, max_range_seconds=seconds) for seconds in (86_400, 20_000)),
     *(
-        world(data(2, 500, rows_per_second=100), page_size=size, order=order)
+        World(data(2, 500, rows_per_second=100), page_size=size, order=order)
         for order, size in product(("stable-ties", "descending-stable-ties"), (100, 70))
     ),
-    *(
-        world(data(3), page_size=70, **{option: choice})
-        for option in ("order", "bounds", "round_bounds", "past_end")
-        for choice in choices(option)
-    ),
-    world(data(3), {"response_format": "tableau"}),
-    world(data(2, 6_000), page_size=1000),
-    *(world(data(2, 240, rows_per_second=60), total=total) for total in ("present", "missing")),
-    world(data(), {"end_date": MIDDLE["start_date"]}, LATE, {}),
+    *(World(data(3), page_size=70, **choice) for choice in CHOICES),
+    *(World(data(2, 240, rows_per_second=60), total=total) for total in ("present", "missing")),
+    World(data(), {"end_date": MIDDLE["start_date"]}, LATE, {}),
 ]
 
 

@@ -33,16 +33,8 @@ CATALOG = Path(__file__).parents[1] / "catalog.json"
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tap_unleash.tap"])  # which takes a second to import
 
-LONG = 120.0
-"""Seconds until a run that does not end is given up."""
-
 SPEED = 1000
 """How many times shorter the tap waits for retries and rate limits, unless a test says so."""
-
-EVERY_WINDOW = {"streams.Analytics.STATE_MSG_FREQUENCY": 1}
-"""Constants of the tap for tests that need STATE after every time window."""
-
-Cells = tuple[tuple[str, object], ...]
 
 
 def choices(option: str) -> tuple[str, ...]:
@@ -100,7 +92,7 @@ def _records(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
             yield from map(json.loads, file)
 
 
-def cells(rows: Iterable[Mapping[str, Any]]) -> Counter[Cells]:
+def cells(rows: Iterable[Mapping[str, Any]]) -> Counter[Any]:
     """The rows of the API, or of a table, in a form to compare; 3 and 3.0 are equal."""
     return Counter(tuple(sorted((k, r[k]) for k in r if k != "record_id")) for r in rows)
 
@@ -153,11 +145,9 @@ def job(  # noqa: PLR0913
 
 
 @contextmanager
-def command(
-    api: MockAPI | str, *, speed: float = 1, **options: Any
-) -> Iterator[tuple[list[str], dict[str, str]]]:
+def command(api: MockAPI | str, **options: Any) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The command line and environment of a run, while its files exist."""
-    with job(api, speed=speed, **options) as made:
+    with job(api, **{"speed": 1, **options}) as made:
         arguments = ["-m", "tap_unleash", *made["arguments"]]
         if made["constants"]:
             arguments = [program.__file__, json.dumps(made)]
@@ -177,7 +167,7 @@ def run(api: MockAPI | str, *, kill_at: int | None = None, **options: Any) -> Ru
             with out.open("rb", buffering=0) as pipe:
                 written = read(pipe, kill_at)
                 process.kill()
-        process.join(LONG)
+        process.join(120)
         if process.exitcode is None:
             process.kill()
             pytest.fail(f"the run does not end: {err.read_text()[-2000:]}")
@@ -199,6 +189,12 @@ def started(api: MockAPI | str, **options: Any) -> Iterator[subprocess.Popen[byt
         except BaseException:
             process.kill()  # otherwise, a test that fails would wait for it
             raise
+
+
+def ended(process: subprocess.Popen[bytes], out: bytes = b"") -> Run:
+    """Wait for the end of such a process, of whose output this was read."""
+    rest, err = process.communicate()
+    return Run(process.returncode, out + (rest or b""), err.decode())
 
 
 def state(**bookmarks: str) -> dict[str, Any]:

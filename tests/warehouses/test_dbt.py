@@ -25,9 +25,10 @@ import yaml
 from programs import run
 from psycopg.rows import dict_row
 
-from demo.pipeline import COLUMNS, instant
+from demo.pipeline import instant
 from demo.postgres import postgres
 from mock_api import Account, MockAPI, Row
+from mock_api.app import KEYS
 from warehouses.pipeline import PROGRAMS, ROOT, Rows, emulated, load_twice, program, query
 from warehouses.test_bigquery import emulator
 
@@ -181,7 +182,7 @@ def expected(
     truth: Rows, sessions: Sequence[str], devices: Sequence[str], site: dict[str, str], zone: str
 ) -> dict[str, Rows]:
     """Compute the rows of all models from those of the API."""
-    rows = [{name: row[name] for name in COLUMNS} for row in truth]
+    rows = [{name: row[name] for name in KEYS} for row in truth]
     local = []
     for row in rows:
         row["is_metric"] = row["class_name"] in METRICS
