@@ -86,7 +86,8 @@ class Probe:
         self.tap = TapUnleash(parse_env_config=True)
         self.stream = Analytics(self.tap)
         self.device = device or ""
-        self.since, self.until = self.tap.time_range
+        self.since, end = self.tap.time_range
+        self.until = end - 1
         self.types: defaultdict[str, set[str]] = defaultdict(set)
         self.sent = 0
         self.tap.session.hooks["response"].append(self._count)
@@ -107,7 +108,9 @@ class Probe:
             raise FatalError(msg)
         prepared = self.stream.build_prepared_request(method="GET", url=url)
         try:
-            response = self.tap.session.send(prepared)
+            response = self.tap.session.send(
+                prepared, timeout=self.stream.timeout, allow_redirects=False
+            )
         except Unavailable as error:
             self._count()
             return Reply(LATE if error.status else LOST)
