@@ -11,12 +11,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.picture import picture
-from benchmarks.report import report
 from benchmarks.scenarios import DEVICES, ROWS, SCENARIOS, measure
 from demo.pipeline import ROOT
 
 if TYPE_CHECKING:
-    from benchmarks.report import Scenarios
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from benchmarks.scenarios import Results
+
+_INTRODUCTION = """\
+Written by `make bench`. Programs take turns, and figures are medians of their runs. Each run
+emitted exactly the rows of the mock API. Wall and CPU times are of the whole process,
+including its start."""
+
+_FIGURES = {
+    "wall, s": ("wall", "{:,.2f}"),
+    "CPU, s": ("cpu", "{:,.2f}"),
+    "rows/s": ("rows_a_second", "{:,.0f}"),
+    "peak, MiB": ("peak", "{:,.0f}"),
+    "requests": ("requests", "{:,.0f}"),
+}
 
 
 def main() -> None:
@@ -38,15 +52,40 @@ def main() -> None:
         **{name: version(name) for name in ("tap-unleash", *packages)},
         "dlt": next(pin.removeprefix("dlt==") for pin in pins if pin.startswith("dlt==")),
     }
-    scenarios: Scenarios = {
-        name: {"programs": measure(SCENARIOS[name], arguments.runs, arguments.rows)}
+    results = {
+        SCENARIOS[name].title: measure(SCENARIOS[name], arguments.runs, arguments.rows)
         for name in arguments.only or SCENARIOS
     }
-    text = "\n".join(report(scenarios, environment))
+    text = "\n".join(_report(results, environment))
     print(text)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "results.md").write_text(text)
-    (arguments.output / "throughput.svg").write_text(picture(scenarios))
+    (arguments.output / "throughput.svg").write_text(picture(results))
+
+
+def _report(results: Results, environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of the report."""
+    yield from ("# Benchmarks", "", _INTRODUCTION, "")
+    for title, programs in results.items():
+        yield from (f"## {title}", "")
+        rows = [
+            (program, *(form.format(cost[figure]) for figure, form in _FIGURES.values()))
+            for program, cost in programs.items()
+        ]
+        yield from _table(("program", *_FIGURES), rows)
+    yield from ("## Environment", "")
+    yield from _table(("", "value"), environment.items())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lay out a Markdown table that is legible as text, too."""
+    cells = [head, *rows]
+    first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
+    cells.insert(1, ["-" * first, *("-" * (width - 1) + ":" for width in others)])
+    for name, *figures in cells:
+        columns = [name.ljust(first), *map(str.rjust, figures, others)]
+        yield f"| {' | '.join(columns)} |"
+    yield ""
 
 
 if __name__ == "__main__":

@@ -96,16 +96,13 @@ def unleash(url: str, *, parallel: bool, merge: bool, arrow: bool) -> Any:  # no
 
 def _table(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - pyarrow's
     import pyarrow as pa  # noqa: PLC0415 - not needed otherwise
-    import pyarrow.compute as pc  # noqa: PLC0415
 
     kinds = {"count": pa.float64(), "frame_number": pa.int64()}
     names = ("record_id", *IDENTITY, "count")
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
-    made = pa.Table.from_pylist(rows, schema=schema)
-    text = pc.replace_substring(made["timestamp"], ".000Z", "")
-    instants = pc.strptime(text, format="%Y-%m-%dT%H:%M:%S", unit="us")
-    place = made.column_names.index("timestamp")
-    return made.set_column(place, "timestamp", pc.assume_timezone(instants, "UTC"))
+    read = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+    kinds["timestamp"] = pa.timestamp("us", "UTC")
+    made = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+    return pa.Table.from_pylist(rows, schema=read).cast(made)
 
 
 def _main() -> None:

@@ -72,11 +72,11 @@ def _dlt_rows(task: Task) -> Iterator[Mapping[str, Any]]:
 
 
 def _loaded_rows(task: Task) -> Iterator[Mapping[str, Any]]:
-    timestamp = """to_char("timestamp", 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "timestamp\""""
     with psycopg.connect(task.database, row_factory=dict_row) as connection:
-        connection.execute("SET timezone TO 'UTC'")
-        query = f"SELECT *, {timestamp} FROM unleash.analytics"  # noqa: S608 - no input
-        yield from connection.execute(query.encode())
+        connection.execute("SET timezone TO 'UTC'")  # dlt loads instants
+        yield from connection.execute(
+            'SELECT *, "timestamp"::timestamp AS "timestamp" FROM unleash.analytics'
+        )
         connection.execute("DROP SCHEMA unleash CASCADE")
 
 

@@ -22,6 +22,8 @@ from mock_api import Account, MockAPI
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    Results = dict[str, dict[str, dict[str, float]]]
+
 DEVICES = 20  # every fourth of which has no rows
 ROWS = 9_963  # a last page that is full by chance would cost requests
 _SPAWN = Path(__file__).with_name("spawn.py")
@@ -38,7 +40,12 @@ class Scenario(NamedTuple):
 
 SCENARIOS = {
     "cpu": Scenario("Extraction: no latency", EXTRACTORS),
-    "network": Scenario("Extraction: 100 ms per response", EXTRACTORS, 0.1, 16),
+    "network": Scenario(
+        "Extraction: 100 ms per response, 16 concurrent requests if the program supports them",
+        EXTRACTORS,
+        latency=0.1,
+        concurrency=16,
+    ),
     "pipeline": Scenario("Pipelines into PostgreSQL: no latency", PIPELINES),
 }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import decimal
-from datetime import datetime, timezone
-from functools import cached_property
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from singer_sdk import Tap
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     import requests
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.streams.rest import HTTPRequest, PageContext
+
+END = round(time.time() * 1000)
+"""The start of the run."""
+TEXTS = ("class_name", "device_id", "model_id", "session_id", "source_file_name")
 
 
 class UnleashStream(RESTStream[Any]):
@@ -75,20 +78,11 @@ class AnalyticsStream(UnleashStream):
     primary_keys = ()
     replication_key = "timestamp"
     schema: ClassVar[dict[str, Any]] = th.PropertiesList(
-        th.Property("class_name", th.StringType),
+        *(th.Property(name, th.StringType) for name in TEXTS),
         th.Property("count", th.NumberType),
-        th.Property("device_id", th.StringType),
         th.Property("frame_number", th.IntegerType),
-        th.Property("model_id", th.StringType),
-        th.Property("session_id", th.StringType),
-        th.Property("source_file_name", th.StringType),
         th.Property("timestamp", th.DateTimeType),
     ).to_dict()
-
-    @cached_property
-    def end(self) -> int:
-        """The start of the run, in milliseconds."""
-        return round(datetime.now(timezone.utc).timestamp() * 1000)
 
     @override
     def get_new_paginator(self) -> PagePaginator:
@@ -99,7 +93,7 @@ class AnalyticsStream(UnleashStream):
         request = super().get_http_request(page=page)
         since = self.get_starting_timestamp(page.stream_context)
         start = round(since.timestamp() * 1000) if since else 0
-        request.url += f"/{start}/{self.end}/{page.next_page_token}"
+        request.url += f"/{start}/{END}/{page.next_page_token}"
         return request
 
     @override

@@ -124,7 +124,7 @@ FROM frames WHERE objects > 0 GROUP BY device, class, cell(utc) ORDER BY cell(ut
 """
 BARS = """
 SELECT bar(device, 'session', concat('sessions: ', count(*)), min(first), max(last) - min(first))
-FROM sessions GROUP BY device, epoch(first) // epoch(getvariable('step'))
+FROM sessions GROUP BY device, floor(epoch(first) / epoch(getvariable('step')))
 ORDER BY min(first), device
 """
 

@@ -48,14 +48,7 @@ SECRET_WORDS = ("id", "key", "password", "secret", "token")
 
 
 def label(name: str) -> str:
-    """Make a label of a name.
-
-    Args:
-        name: The name.
-
-    Returns:
-        The label that the robot makes of it.
-    """
+    """Make the label that the robot makes of a name."""
     text = name.replace("_", " ").replace(".", " ").title()
     for word, acronym in ACRONYMS.items():
         text = text.replace(word, acronym)
@@ -63,15 +56,7 @@ def label(name: str) -> str:
 
 
 def kind(name: str, schema: dict[str, Any]) -> str:
-    """Tell the kind of a setting.
-
-    Args:
-        name: Its name.
-        schema: Its schema.
-
-    Returns:
-        The kind that the robot sees in it.
-    """
+    """Return the kind of setting that the robot sees in a schema."""
     types = schema.get("type", ["array" if name.endswith(".locale") else "string"])
     plain = next(one for one in types if one != "null")
     if plain == "number":
@@ -86,15 +71,7 @@ def kind(name: str, schema: dict[str, Any]) -> str:
 
 
 def settings(schema: dict[str, Any], prefix: str = "") -> Iterator[dict[str, Any]]:
-    """Make the Hub's settings of a JSON schema, those of nested objects with dotted names.
-
-    Args:
-        schema: The schema of an object.
-        prefix: What goes before the names.
-
-    Yields:
-        The settings.
-    """
+    """Make the Hub's settings of a JSON schema, those of nested objects with dotted names."""
     for key, value in schema["properties"].items():
         name = f"{prefix}{key}"
         # A stream map is an object for the Hub, whatever its schema says.
@@ -117,14 +94,7 @@ def settings(schema: dict[str, Any], prefix: str = "") -> Iterator[dict[str, Any
 
 
 def definition(about: dict[str, Any]) -> dict[str, Any]:
-    """Make the definition.
-
-    Args:
-        about: What the tap says of itself.
-
-    Returns:
-        The definition, its lists in the order that the Hub wants.
-    """
+    """Make the definition, its lists in the order that the Hub wants."""
     return FACTS | {
         "capabilities": sorted(about["capabilities"]),
         "description": about["description"].removeprefix("Singer tap for "),

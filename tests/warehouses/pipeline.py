@@ -1,28 +1,47 @@
-"""A pipeline as a user runs it: Meltano, the tap and a loader, from an example's file."""
+"""Real targets, and the warehouses that they load into: real, emulated, or files."""
 
 from __future__ import annotations
 
 import json
-import re
+import socket
+import subprocess
 import sys
-from itertools import chain
+import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 import pytest
-import yaml
 from programs import run
+from psycopg.rows import dict_row
 
-from demo.pipeline import compare
-from mock_api import Account, MockAPI
+from demo.postgres import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 
+# DuckDB would fetch its extensions from where the tests cannot reach.
+SERVE_BIGQUERY = """
+from duckdb_extensions import import_extension
+from local_bigquery.cli import main
+for name in ("ducklake", "icu", "spatial"):
+    import_extension(name)
+main()
+"""
+
 Rows = list[dict[str, Any]]
+
+
+class Warehouse(NamedTuple):
+    """A target, the environment variables that it needs, and a way to query its tables."""
+
+    target: Path
+    environment: dict[str, str]
+    query: Callable[[str], Rows]
 
 
 def program(environment: str, name: str) -> Path:
@@ -33,67 +52,78 @@ def program(environment: str, name: str) -> Path:
     return path
 
 
-def emulated(folder: Path, target: str) -> Path:
-    """Write a program that runs a loader on an emulated warehouse."""
+def emulated(folder: Path, target: str, **environment: str) -> Warehouse:
+    """Write a program that runs a target on an emulated warehouse."""
     python = program(target, "python")
     script = Path(__file__).with_name(f"emulated_{target.removeprefix('target-')}.py")
     loader = folder / target
     loader.write_text(f'#!/bin/sh\nexec "{python}" "{script}" "$@"\n')
     loader.chmod(0o755)
-    return loader
+
+    def query(sql: str) -> Rows:
+        rows = map(json.loads, run(loader, sql, cwd=folder, **environment).splitlines())
+        return [{name.lower(): row[name] for name in row} for row in rows]
+
+    return Warehouse(loader, environment, query)
 
 
-def documented(target: str) -> dict[str, str]:
-    """Return the types of the columns of `analytics` on the page of a destination."""
-    page = (ROOT / "docs" / "destinations" / f"{target}.md").read_text()
-    rows = re.findall(r"^\| (`[a-z_]+`.*) \| `(.+?)`.* \|$", page, re.MULTILINE)
-    return {name: kind for names, kind in rows for name in re.findall("`(.+?)`", names)}
+@contextmanager
+def jsonl(folder: Path) -> Iterator[Warehouse]:
+    def query(_sql: str) -> Rows:
+        texts = (file.read_text() for file in folder.glob("analytics*.jsonl"))
+        return [json.loads(line) for text in texts for line in text.splitlines()]
+
+    output = {"TARGET_JSONL_DESTINATION_PATH": str(folder)}
+    yield Warehouse(program("target-jsonl", "target-jsonl"), output, query)
 
 
-def query(loader: Path, sql: str, environment: dict[str, str]) -> Rows:
-    """Query an emulated warehouse."""
-    lines = run(loader, sql, cwd=ROOT, **environment).splitlines()
-    return [json.loads(line) for line in lines]
+@contextmanager
+def postgresql(_folder: Path) -> Iterator[Warehouse]:
+    target = program("target-postgres", "target-postgres")
+    with (
+        postgres() as url,
+        psycopg.connect(url, row_factory=dict_row, autocommit=True) as connection,
+    ):
+
+        def query(sql: str) -> Rows:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+        query("ALTER ROLE CURRENT_USER SET timezone = 'Australia/Sydney'")
+        driver = url.replace("://", "+psycopg://")
+        yield Warehouse(target, {"TARGET_POSTGRES_SQLALCHEMY_URL": driver}, query)
 
 
-def load_twice(  # noqa: PLR0913
-    folder: Path,
-    loader: Path,
-    rows: Callable[[], Rows],
-    environment: dict[str, str],
-    *,
-    tap: str = "tap-unleash",
-    between: Callable[[], object] = lambda: None,
-) -> Rows:
-    """Run the project of an example, of which only the paths of the programs differ.
+@contextmanager
+def snowflake(folder: Path) -> Iterator[Warehouse]:
+    (data := folder / "snowflake").mkdir()
+    environment = {"EMULATED_SNOWFLAKE": str(data), "TARGET_SNOWFLAKE_PASSWORD": "none"}
+    yield emulated(folder, "target-snowflake", **environment)
 
-    Returns:
-        The rows after a second run with new and late-arriving records.
-    """
-    name = loader.name.removeprefix("target-")
-    example = ROOT / "examples" / "warehouses" / f"{name}.yml"
-    project = yaml.safe_load(example.read_text())
-    programs = {"tap-unleash": PROGRAMS / "tap-unleash", loader.name: loader}
-    for plugin in chain.from_iterable(project["plugins"].values()):
-        if "pip_url" in plugin:
-            del plugin["pip_url"]
-            plugin["executable"] = str(programs[plugin["name"]])
-    (folder := folder / "project").mkdir()
-    (folder / "meltano.yml").write_text(yaml.safe_dump(project))
-    with MockAPI(Account.generate(rows=1000, non_ascii=True)) as api:
-        environment = environment | {
-            "NO_COLOR": "1",
-            "TAP_UNLEASH_API_KEY": "mock",
-            "TAP_UNLEASH_API_URL": api.url,
-        }
-        command = (PROGRAMS / "meltano", "run", tap, loader.name)
-        run(*command, cwd=folder, **environment)
-        assert compare(api.truth(), rows()) == (0, 0)
-        between()
-        api.account.grow(300)
-        api.account.grow(100, late_minutes=30)
-        run(*command, cwd=folder, **environment)
-        loaded = {row["record_id"]: row for row in rows()}
-        assert compare(api.truth(), loaded.values()) == (0, 0)
-    assert len(loaded) == 4200
-    return rows()
+
+@contextmanager
+def bigquery(folder: Path) -> Iterator[Warehouse]:
+    python = program("local-bigquery", "python")
+    (data := folder / "bigquery").mkdir()
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ports.append(listener.getsockname()[1])
+    options = f"serve --port {ports[0]} --grpc-port {ports[1]} --project my-project"
+    with (data / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [python, "-c", SERVE_BIGQUERY, *options.split(), "--data-dir", data],
+            env={"HOME": str(data)},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        with socket.socket() as client:
+            while client.connect_ex(("127.0.0.1", ports[0])):
+                assert server.poll() is None, (data / "log").read_text()
+                time.sleep(0.1)
+        url = f"http://127.0.0.1:{ports[0]}"
+        yield emulated(folder, "target-bigquery", BIGQUERY_EMULATOR_HOST=url)
+    finally:
+        server.kill()
+        server.wait()
