@@ -51,7 +51,6 @@ class TapUnleash(Tap):
             th.StringType,
             required=True,
             secret=True,
-            title="API key",
             description="Personal access token (recommended; starts with `ul_pat_` and is "
             "sent as a bearer token) or legacy API key (sent in the `x-api-key` header).",
         ),
@@ -59,28 +58,24 @@ class TapUnleash(Tap):
             "api_url",
             th.StringType,
             default=API_URL,
-            title="API URL",
             description="Base URL of the API. Must use HTTPS; plain HTTP is accepted only "
             "for loopback addresses.",
         ),
         th.Property(
             "start_date",
             th.DateTimeType,
-            title="Start date",
             description="Earliest record timestamp to extract (inclusive; ISO 8601, UTC if "
             "no offset is given). By default, all history is extracted.",
         ),
         th.Property(
             "end_date",
             th.DateTimeType,
-            title="End date",
             description="Latest record timestamp to extract (inclusive). Defaults to the "
             "start time of the sync.",
         ),
         th.Property(
             "device_ids",
             th.ArrayType(th.StringType),
-            title="Devices",
             description="Extract only these devices. Fails if a device does not exist in "
             "the account. By default, all devices are extracted.",
         ),
@@ -88,7 +83,6 @@ class TapUnleash(Tap):
             "lookback_minutes",
             th.IntegerType(minimum=0),
             default=60,
-            title="Lookback",
             description="Lookback window in minutes: how far before its bookmark each "
             "device is read again to capture late-arriving records.",
         ),
@@ -97,7 +91,6 @@ class TapUnleash(Tap):
             th.StringType,
             default="size_optimized",
             allowed_values=["size_optimized", "tableau"],
-            title="Response format",
             description="Analytics endpoint to use. Both return the same records; "
             "`size_optimized` transfers less data.",
         ),
@@ -105,13 +98,11 @@ class TapUnleash(Tap):
             "concurrency",
             th.IntegerType(minimum=1, maximum=32),
             default=4,
-            title="Concurrency",
             description="Maximum number of concurrent API requests.",
         ),
         th.Property(
             "shard",
             th.StringType,
-            title="Shard",
             description="Extract only one shard of the devices: `2/5` is the second of "
             "five. Devices are assigned by a hash of their ID, so parallel workers need no "
             "coordination.",
@@ -120,7 +111,6 @@ class TapUnleash(Tap):
             "request_timeout",
             th.IntegerType(minimum=1, maximum=3_600),
             default=60,
-            title="Request timeout",
             description="Seconds to wait for a complete response before the request is retried.",
         ),
         additional_properties=False,
