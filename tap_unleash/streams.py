@@ -166,7 +166,8 @@ class Analytics(BulkStream):
     def get_http_request(self, *, page: PageContext[PageRequest]) -> HTTPRequest:
         request = cast("PageRequest", page.next_page_token)
         tableau = self.config["response_format"] == "tableau"
-        segments = (request.window.device_id, *request.bounds, request.number)
+        bounds = request.window.bounds(request.look)
+        segments = (request.window.device_id, *bounds, request.number)
         path = "/".join(quote(str(segment), safe="") for segment in segments)
         return HTTPRequest(f"{self.url_base}{'/tableau' * tableau}/{path}")
 

@@ -149,8 +149,3 @@ class PageRequest(NamedTuple):
     window: TimeWindow
     number: int
     look: int = 0
-
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """The bounds of the requested range."""
-        return self.window.bounds(self.look)
