@@ -262,7 +262,7 @@ class Analytics(BulkStream):
             for chunk in records(rows):
                 yield from msgspec.json.decode(msgspec.json.encode(chunk))
 
-    # The only private member of the SDK that is overridden: it takes all devices at once.
+    # A private member of the SDK: no hook takes all devices at once.
     @override
     def _sync_records(
         self, context: Context | None = None, *, write_messages: bool = True
