@@ -17,7 +17,7 @@ from typing_extensions import override
 from tap_unleash import schemas
 from tap_unleash.errors import FatalError, WindowTooLong
 from tap_unleash.page import EMPTY, InvalidResponse, decode_page
-from tap_unleash.session import RequestFailed, Session, Unavailable, describe, retry_after
+from tap_unleash.session import RequestFailed, Session, Unavailable, describe
 from tap_unleash.windows import PageRequest
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ class UnleashStream(RESTStream[PageRequest]):
             return
         message = self.response_error_message(response)
         if self._is_transient(status):
-            error = Unavailable(message, status)
-            error.retry_after = retry_after(response)
-            raise error
+            raise Unavailable(message, status)
         if status < HTTPStatus.BAD_REQUEST or status in _DENIED:
             raise FatalError(message)
         self.requests_session.answered += 1
@@ -164,7 +162,7 @@ class UnleashStream(RESTStream[PageRequest]):
         error = yield 0
         attempt = 1
         while attempt < error.tries:  # an error can allow fewer
-            error = yield max(min(2.0 ** (attempt - 1), 60), error.retry_after)
+            error = yield min(2.0 ** (attempt - 1), 60)
             attempt += 1
 
     @override

@@ -167,7 +167,7 @@ def decode_page(
 def _open(body: bytes) -> _Envelope:
     """Decode all but the rows, and check that the response is complete."""
     if body.lstrip()[:1] == b"[":  # a bare array of Tableau rows
-        return _Envelope(msgspec.Raw(body))
+        return _Envelope(msgspec.json.decode(body, type=msgspec.Raw))
     answer = _envelope.decode(body)
     if said := answer.errors or answer.error:
         msg = f"API error: {' '.join(str(said).split())[:200]}"
@@ -199,7 +199,6 @@ def _typed_columns(answer: _Envelope, on_unknown_field: Callable[[str], object])
                 on_unknown_field(name)
         extra = {k: v for k, v in sent.items() if v is not None and row.get(k) is None}
         rows.append(row | {"extra": _encoder.encode(extra) if extra else b""})
-    _encoder.encode(rows)  # a lone surrogate has no UTF-8
     return {name: [row[name] for row in rows] for name in (*COLUMNS, "extra")}
 
 

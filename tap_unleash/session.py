@@ -56,12 +56,10 @@ class Unavailable(RequestFailed):
     Attributes:
         alone: Whether the API answered no other request during all attempts.
         tries: Number of attempts before giving up.
-        retry_after: Seconds that the API asks to wait.
     """
 
     alone = False
     tries = 9
-    retry_after = 0.0
 
 
 class Unreachable(FatalError, Unavailable):
@@ -108,7 +106,7 @@ class RateLimiter:
                     raise
                 throttled = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
                 if response.status_code in _REFUSED:
-                    self._refuse(sent, retry_after(response), throttled=throttled)
+                    self._refuse(sent, _retry_after(response), throttled=throttled)
                 else:
                     self._accept(sent)
             if not throttled:
@@ -197,18 +195,8 @@ def describe(response: requests.Response) -> str:
     return f"{response.status_code} {phrase}".strip() + more
 
 
-def retry_after(response: requests.Response) -> float:
-    """Return the seconds of a ``Retry-After`` header, in either of its two forms.
-
-    Args:
-        response: The response.
-
-    Returns:
-        The seconds; 0 without a valid header.
-
-    Raises:
-        FatalError: If this is too long to wait.
-    """
+def _retry_after(response: requests.Response) -> float:
+    """Return the seconds of a ``Retry-After`` header, in either of its two forms."""
     try:
         seconds = Retry().parse_retry_after(response.headers["Retry-After"])
     except (KeyError, InvalidHeader, ValueError, OverflowError):

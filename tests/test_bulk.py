@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reliability.runs import Run, assert_one_line, catalog, ended, run, started, table
+from reliability.runs import Run, assert_one_line, batches, catalog, ended, run, started, table
 
 from mock_api import Account, MockAPI, Row
 
@@ -92,13 +92,8 @@ def test_an_account_without_devices_has_no_record() -> None:
         assert (result.code, result.records()) == (0, [])
 
 
-def batches(folder: Path) -> dict[str, Any]:
-    encoding = {"format": "jsonl", "compression": "gzip"}
-    return {"encoding": encoding, "storage": {"root": folder.as_uri()}, "batch_size": 100}
-
-
 def test_batches_hold_the_same_records(api: MockAPI, tmp_path: Path) -> None:
-    result = run(api, batch_config=batches(tmp_path))
+    result = run(api, batch_config=batches(tmp_path, 100))
     assert (result.code, result.err) == (0, "")
     assert table(result) == table(run(api))
     assert len(table(result)) == len(api.truth())
@@ -109,6 +104,6 @@ def test_batches_exclude_stream_maps_and_flattening(
     api: MockAPI, name: str, tmp_path: Path
 ) -> None:
     asked = len(api.requests)
-    result = run(api, batch_config=batches(tmp_path), **MAPS[name])
+    result = run(api, batch_config=batches(tmp_path, 100), **MAPS[name])
     assert "batch_config" in assert_one_line(result)
     assert len(api.requests) == asked

@@ -217,7 +217,8 @@ def test_start_and_end_are_inclusive_and_a_date_is_a_whole_day(
     start: str, end: str, seconds: list[float]
 ) -> None:
     rows = [Row(row("Wa", s)) for s in (DAY - 0.001, DAY, 2 * DAY - 0.001, 2 * DAY)]
-    with MockAPI(Account({"Wa": rows})) as api:
+    # A long range is read in parts, also if it begins before the first instant of the API.
+    with MockAPI(Account({"Wa": rows}), max_range_seconds=36_500 * DAY) as api:
         result = run(api, start_date=start, end_date=end)
     assert [r["timestamp"] for r in result.records()] == list(map(at, seconds))
 
@@ -239,6 +240,13 @@ def test_the_lookback_window_is_read_again(api: MockAPI, minutes: int, count: in
     result = run(api, state=state(Wa=at(49), Wb=at(4)), lookback_minutes=minutes)
     assert len(result.records()) == count
     assert result.bookmarks() == {"Wa": at(49), "Wb": at(4)}
+
+
+def test_a_deleted_record_of_the_bookmark_is_reported(api: MockAPI) -> None:
+    # If it is older than a day, a retention period may have deleted it.
+    result = run(api, state=state(Wa=at(49.5)), end_date=at(DAY), loglevel="WARNING")
+    assert f"Records of device 'Wa' at {at(49.5)} are gone" in result.err
+    assert_complete(api, result)
 
 
 def test_a_start_date_trims_the_lookback_window(api: MockAPI) -> None:

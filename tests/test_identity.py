@@ -15,6 +15,7 @@ import pytest
 from reliability.runs import Run, row, run, table
 
 from mock_api import Account, MockAPI, Row
+from tap_unleash.records import CHUNK, records
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden.json").read_text())
 UNTIL: dict[str, Any] = {"end_date": "2024-06-01T00:00:00.000Z"}
@@ -100,3 +101,9 @@ def test_ids_do_not_depend_on_the_order_of_fields_and_rows() -> None:
             tables.append({r["record_id"]: r for r in run(api).records()})
     assert tables[0] == tables[1]
     assert len(tables[0]) == len(zones)
+
+
+def test_every_one_of_many_identical_records_has_its_own_id() -> None:
+    one = ("W", "1", "ai", "file", 1, "person", "2024-05-01T00:00:00.000Z", 1.0, b"")
+    ids = {record.record_id for chunk in records([one] * 3 * CHUNK) for record in chunk}  # type: ignore[attr-defined]
+    assert len(ids) == 3 * CHUNK

@@ -197,6 +197,12 @@ def ended(process: subprocess.Popen[bytes], out: bytes = b"") -> Run:
     return Run(process.returncode, out + (rest or b""), err.decode())
 
 
+def batches(folder: Path, size: int) -> dict[str, Any]:
+    """Settings of batch files of so many records."""
+    encoding = {"format": "jsonl", "compression": "gzip"}
+    return {"encoding": encoding, "storage": {"root": folder.as_uri()}, "batch_size": size}
+
+
 def state(**bookmarks: str) -> dict[str, Any]:
     """The state after a sync of these devices."""
     partitions = [

@@ -19,6 +19,7 @@ from reliability.runs import (
     assert_complete,
     assert_loaded,
     assert_one_line,
+    batches,
     choices,
     ended,
     failures,
@@ -95,11 +96,7 @@ def test_the_table_is_exact_after_kills(number: int, tmp_path: Path) -> None:
     }
     account = Account({name: rows(random, name, 150) for name in names})
     if number % 3 == 0:
-        settings["batch_config"] = {
-            "encoding": {"format": "jsonl", "compression": "gzip"},
-            "storage": {"root": tmp_path.as_uri()},
-            "batch_size": one([1, 7, 90]),
-        }
+        settings["batch_config"] = batches(tmp_path, one([1, 7, 90]))
     runs: list[Run] = []
     with MockAPI(account, **options) as api:
         survive(random, api, runs, **settings)
@@ -142,6 +139,22 @@ def test_a_signal_ends_the_run_with_state(
         assert broken.out.endswith(b"\n")
         assert broken.messages[-1]["type"] == "STATE"
         resume(api, broken)
+
+
+def test_a_signal_within_a_batch_file_costs_no_record(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"batch_config": batches(tmp_path, 900)}
+    settings["constants"] = {"rules.MAX_PAGES": 5}
+    with MockAPI(account(), page_size=50) as api:
+        with started(api, **settings) as process:
+            out = b""
+            while b'"BATCH"' not in out:
+                assert process.stdout
+                out += process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            broken = ended(process, out)
+        assert broken.code == 128 + signal.SIGTERM
+        again = run(api, state=broken.state, lookback_minutes=0, **settings)
+        assert_complete(api, broken, again)
 
 
 def test_a_signal_ends_a_run_that_waits_for_the_api() -> None:

@@ -180,7 +180,9 @@ INVALID = [
             *(b'"total_num_pages": %b' % t for t in (b"-1", b"1.5", b'"x"', b"[1]", b"1e999")),
         )
     ),
-    b'{"data": [{"timestamp": "2024-05-01T00:00:00Z", "x": "\\ud800"}]}',
+    # A lone surrogate has no UTF-8.
+    b'{"data": [{"x": "\\ud800", "timestamp": "2024-05-01T00:00:00Z"}]}',
+    b'[{"x": 1, "class_name": "\\ud800", "timestamp": "2024-05-01T00:00:00Z"}]',
 ]
 
 

@@ -186,7 +186,7 @@ def test_a_refusal_after_a_long_pause_of_the_target_does_not_end_the_run(
 
 def test_a_retry_after_is_kept_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = iter([429])
-    monkeypatch.setattr(session, "retry_after", lambda _: 30)
+    monkeypatch.setattr(session, "_retry_after", lambda _: 30)
     server = Server(monkeypatch, lambda _: next(outcomes, 200))
     server.get(20)
     assert not [sent for sent in server.sent if 0.2 < sent.at < 30]
