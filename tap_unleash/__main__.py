@@ -14,13 +14,13 @@ def main() -> None:
     """Run the command line."""
     if not os.environ.get("LOGLEVEL"):
         os.environ.pop("LOGLEVEL", None)
-    buffer_stdout()
     logger = TapUnleash.logger
     try:
         command = TapUnleash.cli  # sets the log level
     except ValueError as error:
         leave(1, f"{error}. Correct or unset LOGLEVEL and TAP_UNLEASH_LOGLEVEL.")
     try:
+        buffer_stdout()
         command()
     except Exception as error:
         logger.debug("Details of the error", exc_info=True)

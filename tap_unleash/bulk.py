@@ -43,11 +43,11 @@ class BulkStream(UnleashStream):
 
     @property
     def _emits_unmodified_records(self) -> bool:
+        fields = self.schema["properties"].keys()
         return (
             self.ABORT_AT_RECORD_COUNT is None
-            and all(self.mask.values())
-            and self.effective_schema.get("properties", {}).keys()
-            == self.schema["properties"].keys()
+            and self.effective_schema.get("properties", {}).keys() == fields
+            and all(self.mask.get(("properties", field), True) for field in fields)
             and [type(stream_map) for stream_map in self.stream_maps] == [SameRecordTransform]
             and not self.stream_maps[0].flattening_enabled
             and isinstance(self._tap.message_writer, BufferedWriter)

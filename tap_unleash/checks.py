@@ -154,7 +154,11 @@ def parse_state(state: dict[str, Any], streams: Collection[str]) -> dict[str, An
     Raises:
         FatalError: If it is of another form; the SDK would take it for an empty one.
     """
-    found = state.get("value", state.get("singer_state", state)) or {"bookmarks": {}}
+    found = state
+    if "bookmarks" not in state:
+        found = state.get("value", state.get("singer_state", state))
+    if found == {}:
+        found = {"bookmarks": {}}
     with suppress(msgspec.ValidationError):
         marks = msgspec.convert(found, _State).bookmarks
         msgspec.convert(marks.get("analytics") or {"partitions": []}, _Bookmark)

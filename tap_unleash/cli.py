@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -11,6 +10,7 @@ from io import StringIO
 from typing import Any, NoReturn
 
 import click
+import msgspec
 from typing_extensions import override
 
 from tap_unleash.errors import FatalError
@@ -24,9 +24,9 @@ class JSONFile(click.File):
         reason = "it is not a JSON object"
         try:
             text = super().convert(*args).read()
-            if isinstance(json.loads(text), dict):
-                return StringIO(text)
-        except ValueError:
+            msgspec.json.decode(text, type=dict)
+            return StringIO(text)
+        except (ValueError, msgspec.DecodeError):
             pass
         except click.BadParameter as error:
             reason = error.message
@@ -46,6 +46,6 @@ def leave(code: int, message: str) -> NoReturn:
     """
     click.echo(f"tap-unleash: {message}", err=True)
     logging.shutdown()
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # the latter if it was closed from the start
         sys.stdout.flush()
     os._exit(code)

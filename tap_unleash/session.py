@@ -155,7 +155,8 @@ class Session(requests.Session):
         self.limiter = RateLimiter()
         self.answered = 0
         self._tries = 3  # until the server responds
-        self.mount(config["api_url"], HTTPAdapter(pool_maxsize=config["concurrency"]))
+        server = config["api_url"].rstrip("/")
+        self.mount(server, HTTPAdapter(pool_maxsize=config["concurrency"]))
         # `send` ignores REQUESTS_CA_BUNDLE, and would read the proxies for each request.
         found = self.merge_environment_settings(config["api_url"], {}, None, None, None)
         self.verify = found["verify"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
@@ -12,6 +11,7 @@ from singer_sdk import Stream, Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import TapCapabilities
+from singer_sdk.singerlib.json import deserialize_json
 from typing_extensions import override
 
 from tap_unleash import streams
@@ -127,6 +127,7 @@ class TapUnleash(Tap):
     ) -> None:
         self._failures: list[str] = []
         self.unanswered = 0
+        self._unknown_fields: set[str] = set()
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
             for warning in check_environment(self.config_jsonschema, os.environ):
@@ -159,17 +160,17 @@ class TapUnleash(Tap):
         """The connection that all streams share, and with it the rate limit."""
         return Session(self.config)
 
-    @staticmethod
-    @cache
-    def warn_of_unknown_field(name: str) -> None:
+    def warn_of_unknown_field(self, name: str) -> None:
         """Log a field outside of the schema once.
 
         Args:
             name: Its name.
         """
-        TapUnleash.logger.warning(
-            "Unknown field %r in API response; storing it in 'extra_fields'", name
-        )
+        if name not in self._unknown_fields:
+            self._unknown_fields.add(name)
+            self.logger.warning(
+                "Unknown field %r in API response; storing it in 'extra_fields'", name
+            )
 
     def isolate(self, name: str, error: UnleashError) -> None:
         """Log an error that concerns one device or stream, and go on with the others.
@@ -227,11 +228,11 @@ class TapUnleash(Tap):
     @override
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        # The SDK does not check that a file holds an object.
+        # The SDK does not check that a file holds an object. It can be a pipe: read it once.
         given = super().cb_config(ctx, param, tuple(v for v in value if v == "ENV"))
         for path in value:
             if path != "ENV":
-                given.config.update(json.load(JSON_FILE.convert(path, param, ctx)))
+                given.config.update(deserialize_json(JSON_FILE.convert(path, param, ctx).read()))
         return given
 
     @override

@@ -65,6 +65,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"start_date": "2999-01-01"}, "is later than 'end_date' (the start of the sync)"),
     ({"start_dat": "2024-06-01"}, "unknown setting 'start_dat'. Did you mean 'start_date'?"),
     ({"emit_activate_version_messages": True}, "unknown setting 'emit_activate_version"),
+    ({"concurrency": 2.0}, "'concurrency': Decimal('2.0') is not of type 'integer'"),
     ({"concurrency": 33}, "'concurrency': 33 is greater than the maximum of 32"),
     ({"concurrency": 0, "lookback_minutes": -1}, "'lookback_minutes': -1 is less than"),
     ({"response_format": "csv"}, "'response_format': 'csv' is not one of"),
@@ -261,6 +262,7 @@ def test_a_start_date_trims_the_lookback_window(api: MockAPI) -> None:
     [
         {"Wa": at(40)},
         {"singer_state": {"Wa": at(40)}},
+        {"singer_state": None},
         {"bookmarks": []},
         {"bookmarks": {"analytics": 1}},
         {"bookmarks": {"analytics": {"partitions": {}}}},
@@ -343,6 +345,14 @@ def test_a_first_sync_without_records_is_reported(bookmarks: dict[str, str]) -> 
         result = run(api, loglevel="WARNING", state=state(**bookmarks))
     assert result.code == 0
     assert ("No device has a record." in result.err) == (not bookmarks)
+
+
+def test_an_unknown_field_is_reported_once() -> None:
+    rows = {f"W{n}": [Row(row(f"W{n}", 0, zone=1))] for n in range(9)}
+    with MockAPI(Account(rows)) as api:
+        result = run(api, loglevel="WARNING", concurrency=9)
+    assert len(result.records()) == 9
+    assert result.err.count("Unknown field 'zone'") == 1
 
 
 def test_a_terminal_shows_a_bar(api: MockAPI) -> None:
