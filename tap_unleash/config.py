@@ -1,4 +1,4 @@
-"""The settings: checks beyond their JSON schema, and what they select."""
+"""The settings: checks beyond their JSON schema, and the devices that they select."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class Analytics(BulkStream):
             for chunk in records(rows):
                 yield from msgspec.json.decode(msgspec.json.encode(chunk))
 
-    # A private member of the SDK: no hook takes all devices at once.
+    # A private member of the SDK: no public hook takes all devices together.
     @override
     def _sync_records(
         self, context: Context | None = None, *, write_messages: bool = True
