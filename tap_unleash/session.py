@@ -33,7 +33,7 @@ _REFUSED = {429, 502, 503, 504}
 
 
 class RequestFailed(UnleashError):
-    """The API rejects a request and would reject it again.
+    """A request failed: it is rejected, unless the API is `Unavailable`.
 
     Attributes:
         status: The HTTP status; 504 after a time-out, and 0 without a response.

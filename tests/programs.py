@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 from demo.pipeline import ROOT
 
-if TYPE_CHECKING:
-    from pathlib import Path
+PROGRAMS = Path(sys.executable).parent
+"""The folder of the programs of this environment."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **env: str) -> str:

@@ -12,13 +12,12 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from programs import assert_serves, run
+from programs import PROGRAMS, assert_serves, run
 from psycopg.rows import dict_row
 
 from demo.pipeline import ROOT, compare
@@ -29,6 +28,7 @@ from scripts.hub_definition import PIP_URL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 TEXTS = {
     str(path.relative_to(ROOT)): path.read_text()
@@ -38,7 +38,6 @@ TEXTS = {
         *sorted(ROOT.glob("examples/*/*.*")),
     ]
 }
-PROGRAMS = Path(sys.executable).parent
 TOKEN = "ul_pat_mock"  # noqa: S105
 COMMAND = "meltano run tap-unleash target-postgres"
 RUN_ELSEWHERE = {

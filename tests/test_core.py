@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import programs
@@ -44,9 +42,10 @@ TestTap = get_tap_test_class(
 
 
 def tap(*args: str) -> str:
-    program = Path(sys.executable).with_name("tap-unleash")
     # Nothing listens there, in case a request is sent.
-    return programs.run(program, *args, TAP_UNLEASH_API_URL="http://127.0.0.1:9/v1")
+    return programs.run(
+        programs.PROGRAMS / "tap-unleash", *args, TAP_UNLEASH_API_URL="http://127.0.0.1:9/v1"
+    )
 
 
 def connection_test(**options: Any) -> tuple[Run, int]:

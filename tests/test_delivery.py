@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
-from programs import run
+from programs import PROGRAMS, run
 from referencing import Registry, Resource
 
 from demo.pipeline import ROOT, Pipeline
@@ -34,8 +34,7 @@ def test_workflows_and_dockerfiles_are_clean() -> None:
 
 def test_workflow_tests_every_python_that_is_promised() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
-    tap = Path(sys.executable).with_name("tap-unleash")
-    about = json.loads(run(tap, "--about", "--format=json"))
+    about = json.loads(run(PROGRAMS / "tap-unleash", "--about", "--format=json"))
     versions = workflow["jobs"]["tests"]["strategy"]["matrix"]["python"]
     assert versions == about["supported_python_versions"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from programs import run
+from programs import PROGRAMS, run
 
 from demo.pipeline import ROOT
 
-UV = Path(sys.executable).with_name("uv")
+UV = PROGRAMS / "uv"
 PRODUCT = {
     str(path.relative_to(ROOT))
     for path in (ROOT / "tap_unleash").rglob("*")

@@ -8,19 +8,19 @@ import re
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 from pages import BROWSER, Page, look
-from programs import run
+from programs import PROGRAMS, run
 
 from demo.pipeline import ROOT
 from mock_api import Account, MockAPI
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 REPORT = ROOT / "examples" / "report.py"
 START = datetime(2020, 4, 4, tzinfo=timezone.utc)
@@ -65,9 +65,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     account = Account.generate(
         devices=8, rows=700, start=START, end=START + timedelta(days=2), daily=True
     )
-    tap = Path(sys.executable).with_name("tap-unleash")
     with MockAPI(account) as api:
-        output = run(tap, "--config=ENV", TAP_UNLEASH_API_URL=api.url, TAP_UNLEASH_API_KEY="mock")
+        key = {"TAP_UNLEASH_API_URL": api.url, "TAP_UNLEASH_API_KEY": "mock"}
+        output = run(PROGRAMS / "tap-unleash", "--config=ENV", cwd=ROOT, **key)
     path = tmp_path_factory.mktemp("tap") / "detections.jsonl"
     path.write_text(output * 2)
     return report(path, "--timezone", "Australia/Sydney")

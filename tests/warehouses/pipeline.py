@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,11 @@ import pytest
 from programs import run
 from psycopg.rows import dict_row
 
+from demo.pipeline import ROOT
 from demo.postgres import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-ROOT = Path(__file__).parents[2]
-PROGRAMS = Path(sys.executable).parent
 
 # DuckDB would fetch its extensions from where the tests cannot reach.
 SERVE_BIGQUERY = """

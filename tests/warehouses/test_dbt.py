@@ -22,12 +22,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from programs import run
+from programs import PROGRAMS, run
 
+from demo.pipeline import ROOT
 from mock_api import Account, MockAPI, Row
 from warehouses.pipeline import (
-    PROGRAMS,
-    ROOT,
     Rows,
     Warehouse,
     bigquery,

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from programs import run
+from programs import PROGRAMS, run
 
-from demo.pipeline import compare
+from demo.pipeline import ROOT, compare
 from mock_api import Account, MockAPI
 from warehouses.pipeline import (
-    PROGRAMS,
-    ROOT,
     Rows,
     Warehouse,
     bigquery,
