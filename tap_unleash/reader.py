@@ -3,80 +3,40 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import Condition
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import partial
+from threading import RLock
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tap_unleash.errors import UnleashError, WindowInDoubt, WindowTooLong
+from tap_unleash.errors import WindowInDoubt, WindowTooLong
 from tap_unleash.windows import LATEST, SECOND, PageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from tap_unleash.page import Page
     from tap_unleash.pagination import TotalPagesPaginator
     from tap_unleash.windows import TimeWindow
 
+    Steps: TypeAlias = Generator[Sequence[PageRequest], Any, TotalPagesPaginator]
 
-@dataclass
+
+@dataclass(eq=False)
 class _Task:
+    """A window, and how far it is read."""
+
     window: TimeWindow
-    paginator: Future[TotalPagesPaginator] | None = None
-
-
-class _Limit:
-    """The longest window that the API answers; a longer one is tried now and then."""
-
-    longest = LATEST
-    _answered = 0
-    _patience = 1
-    _trial = False
-
-    def accept(self, duration: int) -> None:
-        if 2 * duration > self.longest:
-            self._answered += 1
-        if self._answered > self._patience:
-            self._patience = 1 if self._trial else self._patience
-            self.longest, self._answered, self._trial = 2 * self.longest, 0, True
-
-    def refuse(self, duration: int) -> None:
-        if duration <= self.longest:
-            self._patience = 2 * self._patience if self._trial else self._patience
-            self.longest, self._answered, self._trial = duration // 2, 0, False
-
-
-class _Slots:
-    """Lets requests through, at most so many at a time, those of earlier windows first.
-
-    Without an order, all windows would be complete, and take memory, at the same time.
-    """
-
-    def __init__(self, free: int) -> None:
-        self._free = free
-        self._waiting: list[tuple[int, int]] = []
-        self._changed = Condition()
-
-    @contextmanager
-    def take(self, place: tuple[int, int]) -> Iterator[None]:
-        with self._changed:
-            self._waiting.append(place)
-            self._changed.wait_for(lambda: self._free and min(self._waiting) == place)
-            self._waiting.remove(place)
-            self._free -= 1
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += 1
-                self._changed.notify_all()
+    steps: Steps
+    unsent: list[PageRequest] | None = None  # before the first step
+    sent: list[Future[Page]] = field(default_factory=list)
+    outcome: Future[TotalPagesPaginator | None] = field(default_factory=Future)
 
 
 class Reader:
     """Reads the ranges of several devices.
 
-    One pool of threads reads windows, each by a paginator; the other sends their requests.
+    The next request is that of the earliest window that has one. Without this order, all
+    windows would be complete, and take memory, at the same time.
     """
 
     def __init__(
@@ -86,30 +46,28 @@ class Reader:
         concurrency: int,
         ranges: Iterable[TimeWindow],
     ) -> None:
-        """Start without any thread.
+        """Prepare the tasks; nothing is sent.
 
         Args:
             fetch: Requests a page; called by several threads.
             new_paginator: Returns the paginator of a window.
             concurrency: Maximum number of concurrent requests.
-            ranges: The ranges that `read` will be called with, to read them ahead.
+            ranges: The range of each device, in the order in which they are read.
         """
         self._fetch = fetch
         self._new_paginator = new_paginator
+        self._idle = concurrency
         self._ahead = concurrency + 1
-        self._upcoming = iter(ranges)
-        self._tasks: list[_Task] = []
-        self._limit = _Limit()
-        self._windows = ThreadPoolExecutor(self._ahead)
-        self._requests = ThreadPoolExecutor(concurrency)
-        self._slots = _Slots(concurrency)
-        self._order: dict[str, int] = {}
+        self._longest = LATEST
+        self._tasks = self._tasks_of(ranges)
+        self._lock = RLock()
+        self._pool = ThreadPoolExecutor(concurrency)
 
-    def read(self, wanted: TimeWindow) -> Iterator[tuple[TimeWindow, TotalPagesPaginator]]:
-        """Read the range of a device.
+    def read(self, device_id: str) -> Iterator[tuple[TimeWindow, TotalPagesPaginator]]:
+        """Read the range of the next device.
 
         Args:
-            wanted: The range.
+            device_id: The device.
 
         Yields:
             The windows that it was split into, in order, with their finished paginators.
@@ -117,81 +75,94 @@ class Reader:
         Raises:
             UnleashError: If the device cannot be read.
         """
-        self._fill()
-        if not self._is_next(wanted):
-            self._tasks.insert(0, _Task(wanted))
         try:
-            while self._is_next(wanted):
-                self._fill()
-                read = self._tasks[0].paginator
-                assert read  # noqa: S101 - by `_fill`
-                if not self._divide(0, read):
-                    yield self._tasks.pop(0).window, read.result()
+            while self._is_next(device_id):
+                self._send()
+                task = self._tasks[0]
+                if paginator := task.outcome.result():
+                    with self._lock:
+                        self._tasks.pop(0)
+                    yield task.window, paginator
         finally:  # nothing is left, unless the device cannot be read
-            while self._is_next(wanted):
-                if future := self._tasks.pop(0).paginator:
-                    future.cancel()
+            with self._lock:
+                while self._is_next(device_id):
+                    self._tasks.pop(0)
 
     def close(self) -> None:
         """Stop without waiting for requests in flight."""
-        self._windows.shutdown(wait=False, cancel_futures=True)
-        self._requests.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._tasks.clear()
+            self._pool.shutdown(wait=False)
 
-    def _is_next(self, wanted: TimeWindow) -> bool:
-        return bool(self._tasks) and self._tasks[0].window.device_id == wanted.device_id
+    def _is_next(self, device_id: str) -> bool:
+        return bool(self._tasks) and self._tasks[0].window.device_id == device_id
 
-    def _fill(self) -> None:
-        """Begin to read the next windows."""
-        for place in range(self._ahead):
-            if place == len(self._tasks):
-                if not (upcoming := next(self._upcoming, None)):
-                    return
-                self._tasks.append(_Task(upcoming))
-            read = self._tasks[place].paginator
-            if read and read.done() and place <= self._ahead // 4:
-                self._divide(place, read)  # of few, because their pages are held
-            task = self._tasks[place]
-            if task.paginator is None:
-                task.window, *rest = task.window.limited_to(self._limit.longest)
-                self._tasks[place + 1 : place + 1] = map(_Task, rest)
-                task.paginator = self._windows.submit(self._read, task.window)
+    def _tasks_of(self, windows: Iterable[TimeWindow]) -> list[_Task]:
+        return [_Task(window, self._read(window)) for window in windows]
 
-    def _divide(self, place: int, read: Future[TotalPagesPaginator]) -> bool:
-        """Wait for a window, and replace it by its parts if it is in doubt."""
-        doubt = read.exception()
-        if divided := isinstance(doubt, WindowInDoubt):
-            self._tasks[place : place + 1] = map(_Task, doubt.parts)
-        return divided
+    def _send(self) -> None:
+        """Send requests, those of earlier windows first, while there are idle threads."""
+        place = 0
+        with self._lock:
+            while self._idle and place < min(self._ahead, len(self._tasks)):
+                task = self._tasks[place]
+                if task.unsent is None:
+                    task.unsent = []
+                    self._advance(task, None)
+                elif task.unsent:
+                    self._idle -= 1
+                    future = self._pool.submit(self._fetch, task.unsent.pop(0))
+                    task.sent.append(future)
+                    future.add_done_callback(partial(self._receive, task))
+                else:
+                    place += 1
 
-    def _read(self, window: TimeWindow) -> TotalPagesPaginator:
+    def _receive(self, task: _Task, page: Future[Page]) -> None:
+        pages: list[Future[Page]] = []
+        with self._lock:
+            self._idle += 1
+            if page in task.sent:  # else another one failed
+                if page.exception():
+                    pages = [page]
+                elif not task.unsent and all(map(Future.done, task.sent)):
+                    pages = task.sent
+            if pages:
+                task.sent, task.unsent = [], []
+        if pages:
+            self._advance(task, pages)
+        self._send()
+
+    def _advance(self, task: _Task, pages: list[Future[Page]] | None) -> None:
+        """Take pages, and go on to the next requests or the end."""
+        try:
+            task.unsent = [*task.steps.send(pages)]
+        except StopIteration as stop:
+            task.outcome.set_result(stop.value)
+        except WindowInDoubt as doubt:
+            with self._lock:
+                if task in self._tasks:
+                    place = self._tasks.index(task)
+                    self._tasks[place : place + 1] = self._tasks_of(doubt.parts)
+            task.outcome.set_result(None)
+        except Exception as error:  # noqa: BLE001 - `read` raises it
+            task.outcome.set_exception(error)
+
+    def _read(self, window: TimeWindow) -> Steps:
+        if len(parts := window.limited_to(self._longest)) > 1:
+            raise WindowInDoubt(parts)
         paginator = self._new_paginator(window)
         while not paginator.finished:
             try:
-                pages = self._send(paginator.current_value)
+                pages = [page.result() for page in (yield paginator.current_value)]
             except WindowTooLong:
                 if paginator.current_value[0].window != window:
                     raise
                 # If its first second is not answered, either, its length is not the cause.
-                self._send([PageRequest(window.limited_to(SECOND)[0], 1)])
-                self._limit.refuse(window.duration)
+                first_second = yield [PageRequest(window.limited_to(SECOND)[0], 1)]
+                first_second[0].result()
+                self._longest = min(self._longest, window.duration // 2)
                 raise WindowInDoubt(window.bisect()) from None
-            if not paginator.count:
-                self._limit.accept(window.duration)
+            if 2 * window.duration > self._longest and not paginator.count:
+                self._longest += self._longest // 16  # rows may be limited, not time
             paginator.advance(pages)  # type: ignore[arg-type]
         return paginator
-
-    def _send(self, requests: Sequence[PageRequest]) -> list[Page]:
-        if len(requests) == 1:
-            return [self._send_one(*requests)]
-        futures = [self._requests.submit(self._send_one, request) for request in requests]
-        try:
-            return [future.result() for future in futures]
-        except UnleashError:
-            for future in futures:
-                future.cancel()
-            raise
-
-    def _send_one(self, request: PageRequest) -> Page:
-        device_id, start = request.window.device_id, request.window.start
-        with self._slots.take((self._order.setdefault(device_id, len(self._order)), start)):
-            return self._fetch(request)
