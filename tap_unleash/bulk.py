@@ -16,7 +16,7 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_unleash.client import UnleashStream
-from tap_unleash.page import TIMESTAMP
+from tap_unleash.page import TIMESTAMP, Row
 from tap_unleash.records import records
 from tap_unleash.writer import BufferedWriter
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from singer_sdk.helpers.types import Context
-
-    from tap_unleash.page import Row
 
 
 class RecordMessage(msgspec.Struct, gc=False, tag_field="type", tag="RECORD"):

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from tap_unleash import schemas
 from tap_unleash.errors import FatalError, WindowTooLong
-from tap_unleash.page import EMPTY, InvalidResponse, decode_page
+from tap_unleash.page import EMPTY, InvalidResponse, Page, decode_page
 from tap_unleash.session import RequestFailed, Session, Unavailable, describe
 from tap_unleash.windows import PageRequest
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from backoff.types import Details
     from singer_sdk.helpers.types import Auth, RequestFunc
 
-    from tap_unleash.page import Page
     from tap_unleash.tap import TapUnleash
 
 TOKEN_PREFIX = "ul_pat_"  # noqa: S105 - of personal access tokens, according to the vendor

@@ -25,13 +25,12 @@ from typing_extensions import override
 
 from tap_unleash import rules
 from tap_unleash.errors import WindowInDoubt
-from tap_unleash.page import EMPTY, TIMESTAMP
+from tap_unleash.page import EMPTY, TIMESTAMP, Page, Row
 from tap_unleash.windows import SECOND, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tap_unleash.page import Page, Row
     from tap_unleash.rules import Requests, Steps
 
 

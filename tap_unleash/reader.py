@@ -9,14 +9,13 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tap_unleash.errors import WindowInDoubt, WindowTooLong
-from tap_unleash.windows import LATEST, SECOND, PageRequest
+from tap_unleash.windows import LATEST, SECOND, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from tap_unleash.page import Page
     from tap_unleash.pagination import TotalPagesPaginator
-    from tap_unleash.windows import TimeWindow
 
     Steps: TypeAlias = Generator[Sequence[PageRequest], Any, TotalPagesPaginator]
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tap_unleash.page import COLUMNS, COUNT, EXTRA, TEXTS, TIMESTAMP
+from tap_unleash.page import COLUMNS, COUNT, EXTRA, TEXTS, TIMESTAMP, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tap_unleash.page import Row
-
-CHUNK = 1_000
+CHUNK = 500
 """Records that are converted at a time: more are slower, and need more memory."""
 
 _FIELDS = ("record_id", *TEXTS, "count", "frame_number", "timestamp", "extra_fields")
@@ -75,9 +73,8 @@ def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:
     lines = _encoder.encode_lines([*map(_Identity, *identity)]).split(b"\n")[:-1]
     occurrences = Counter(lines)
     if len(occurrences) < len(lines):
-        order = [(n is None, n or 0, extra) for n, extra in zip(counts, extras, strict=True)]
         places = [i for i, line in enumerate(lines) if occurrences[line] > 1]
-        places.sort(key=order.__getitem__)
+        places.sort(key=lambda i: (counts[i] is None, counts[i] or 0, extras[i]))
         for i in reversed(places):
             line = lines[i]
             occurrences[line] -= 1

@@ -6,19 +6,15 @@ from collections import Counter
 from dataclasses import replace
 from itertools import chain
 from math import ceil
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from tap_unleash.errors import UnleashError
-from tap_unleash.page import TIMESTAMP
+from tap_unleash.page import TIMESTAMP, Page, Row
 from tap_unleash.timestamps import format_timestamp
-from tap_unleash.windows import DAY, SECOND, PageRequest
+from tap_unleash.windows import DAY, SECOND, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
-    from typing import TypeAlias
-
-    from tap_unleash.page import Page, Row
-    from tap_unleash.windows import TimeWindow
 
 MAX_PAGES, MAX_ROWS = 50, 50_000
 """Most pages and rows of a window: they are held until the window is accepted."""

@@ -6,15 +6,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
-from singer_sdk.singerlib.messages import RecordMessage
+from singer_sdk.singerlib.messages import Message, RecordMessage
 from typing_extensions import override
 
 from tap_unleash.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from singer_sdk.singerlib.messages import Message
 
 
 class BufferedWriter(MsgSpecWriter):
