@@ -241,9 +241,9 @@ def test_an_outage_takes_few_requests(kind: Kind) -> None:
 def test_a_serial_backend_is_not_asked_in_vain() -> None:
     asked = []
     for concurrency in (1, 4):
-        # At ten times the speed of a backend with 0.4 s and a gateway with 1 s.
-        with MockAPI(data(5, 600), page_size=100, serial_seconds=0.04, gateway_timeout=0.1) as api:
-            result = run(api, concurrency=concurrency, speed=10)
+        # At five times the speed of a backend with 0.4 s and a gateway with 1 s.
+        with MockAPI(data(3, 600), page_size=100, serial_seconds=0.08, gateway_timeout=0.2) as api:
+            result = run(api, concurrency=concurrency, speed=5)
             assert_complete(api, result)
             asked.append(requests(api))
     assert asked[1] <= 3 * asked[0]
