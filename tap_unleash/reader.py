@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Task:
-    """A window, and how far it is read."""
+    """A window, and how far it is read; its outcome is `None` if parts take its place."""
 
     window: TimeWindow
     steps: Steps
@@ -117,6 +117,7 @@ class Reader:
                     place += 1
 
     def _receive(self, task: _Task, page: Future[Page]) -> None:
+        """Take a page; called by the thread that requested it."""
         pages: list[Future[Page]] = []
         with self._lock:
             self._idle += 1
@@ -162,6 +163,7 @@ class Reader:
                 self._longest = min(self._longest, window.duration // 2)
                 raise WindowInDoubt(window.bisect()) from None
             if 2 * window.duration > self._longest and not paginator.count:
-                self._longest += self._longest // 16  # rows may be limited, not time
+                # It may be a limit of rows, which the next windows do not reach.
+                self._longest += self._longest // 16
             paginator.advance(pages)  # type: ignore[arg-type]
         return paginator
