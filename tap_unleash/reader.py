@@ -51,7 +51,7 @@ class Reader:
             fetch: Requests a page; called by several threads.
             new_paginator: Returns the paginator of a window.
             concurrency: Maximum number of concurrent requests.
-            ranges: The range of each device, in the order in which they are read.
+            ranges: The ranges that `read` will be called with, to read them ahead.
         """
         self._fetch = fetch
         self._new_paginator = new_paginator
@@ -62,11 +62,11 @@ class Reader:
         self._lock = RLock()
         self._pool = ThreadPoolExecutor(concurrency)
 
-    def read(self, device_id: str) -> Iterator[tuple[TimeWindow, TotalPagesPaginator]]:
-        """Read the range of the next device.
+    def read(self, wanted: TimeWindow) -> Iterator[tuple[TimeWindow, TotalPagesPaginator]]:
+        """Read the range of a device.
 
         Args:
-            device_id: The device.
+            wanted: The range.
 
         Yields:
             The windows that it was split into, in order, with their finished paginators.
@@ -74,8 +74,11 @@ class Reader:
         Raises:
             UnleashError: If the device cannot be read.
         """
+        with self._lock:
+            if not self._is_next(wanted):
+                self._tasks[:0] = self._tasks_of([wanted])
         try:
-            while self._is_next(device_id):
+            while self._is_next(wanted):
                 self._send()
                 task = self._tasks[0]
                 if paginator := task.outcome.result():
@@ -84,7 +87,7 @@ class Reader:
                     yield task.window, paginator
         finally:  # nothing is left, unless the device cannot be read
             with self._lock:
-                while self._is_next(device_id):
+                while self._is_next(wanted):
                     self._tasks.pop(0)
 
     def close(self) -> None:
@@ -93,8 +96,8 @@ class Reader:
             self._tasks.clear()
             self._pool.shutdown(wait=False)
 
-    def _is_next(self, device_id: str) -> bool:
-        return bool(self._tasks) and self._tasks[0].window.device_id == device_id
+    def _is_next(self, wanted: TimeWindow) -> bool:
+        return bool(self._tasks) and self._tasks[0].window.device_id == wanted.device_id
 
     def _tasks_of(self, windows: Iterable[TimeWindow]) -> list[_Task]:
         return [_Task(window, self._read(window)) for window in windows]

@@ -213,7 +213,7 @@ class Analytics(BulkStream):
         device_id = context["device_id"]
         try:
             if wanted := self._range(context):
-                for window, paginator in reader.read(device_id):
+                for window, paginator in reader.read(wanted):
                     if paginator.missing is not None:
                         self.logger.warning(
                             "Records of device %r at %s are gone: the API deleted them",
