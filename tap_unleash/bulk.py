@@ -16,7 +16,6 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_unleash.client import UnleashStream
-from tap_unleash.page import TIMESTAMP, Row
 from tap_unleash.records import records
 from tap_unleash.writer import BufferedWriter
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from singer_sdk.helpers.types import Context
+
+    from tap_unleash.page import Row
 
 
 class RecordMessage(msgspec.Struct, gc=False, tag_field="type", tag="RECORD"):
@@ -64,7 +65,7 @@ class BulkStream(UnleashStream):
                     # As the SDK does for each record, which takes a search of partitions.
                     state = self.get_context_state(context)
                     state["replication_key"] = self.replication_key
-                    state["replication_key_value"] = rows[-1][TIMESTAMP]
+                    state["replication_key_value"] = rows[-1].timestamp
                 counter.increment(len(rows))
                 since_state += len(rows)
                 if since_state >= self.STATE_MSG_FREQUENCY:

@@ -11,7 +11,7 @@ from functools import cache, partial
 from itertools import repeat
 from math import isfinite
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -22,32 +22,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_TYPES: dict[str, Any] = {
-    "device_id": str | None,
-    "session_id": str | None,
-    "model_id": str | None,
-    "source_file_name": str | None,
-    "frame_number": _Int64 | None,
-    "class_name": str | None,
-    "timestamp": Any,
-    "count": _Int64 | float | None,
-}
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A row is a value: the documented columns, and `extra`, other fields as sorted JSON."""
+
+    device_id: str | None
+    session_id: str | None
+    model_id: str | None
+    source_file_name: str | None
+    frame_number: _Int64 | None
+    class_name: str | None
+    timestamp: str
+    count: _Int64 | float | None
+    extra: bytes
+
+
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(Row)[:-1]}
 COLUMNS = tuple(_TYPES)
 """The documented columns, in the order of a row."""
 
 TEXTS = tuple(name for name, kind in _TYPES.items() if kind == str | None)
 """The columns of text."""
-
-TIMESTAMP: Final = 6
-COUNT: Final = 7
-EXTRA: Final = 8
-
-Row: TypeAlias = (
-    "tuple[str, str | None, str | None, str | None, int | None, str | None, str, "
-    "float | None, bytes]"
-)
-"""A row is a value: the documented columns, and the extra fields as JSON with sorted keys
-(empty if there are none)."""
 
 _DOCUMENTED = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)*", re.ASCII)
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -80,7 +76,7 @@ class Page:
         Returns:
             Its epoch milliseconds.
         """
-        return self.instants[row[TIMESTAMP]]
+        return self.instants[row.timestamp]
 
     def within(self, instants: Container[int]) -> list[Row]:
         """Return the rows of some instants.
@@ -94,7 +90,7 @@ class Page:
         stamps = {stamp for stamp, at in self.instants.items() if at in instants}
         if len(stamps) == len(self.instants):
             return self.rows
-        return [row for row in self.rows if row[TIMESTAMP] in stamps] if stamps else []
+        return [row for row in self.rows if row.timestamp in stamps] if stamps else []
 
 
 EMPTY = Page()
@@ -161,7 +157,7 @@ def decode_page(
     for name in TEXTS:  # equal texts share one object
         one = {None: device_id} if name == "device_id" else {}
         columns[name] = map(one.setdefault, columns[name], columns[name])
-    return Page([*zip(*columns.values(), strict=False)], instants, answer.total_num_pages)
+    return Page([*map(Row, *columns.values())], instants, answer.total_num_pages)
 
 
 def _open(body: bytes) -> _Envelope:

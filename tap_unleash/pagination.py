@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import accumulate, chain
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.pagination import BaseAPIPaginator
@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from tap_unleash import rules
 from tap_unleash.errors import WindowInDoubt
-from tap_unleash.page import EMPTY, TIMESTAMP, Page, Row
+from tap_unleash.page import EMPTY, Page, Row
 from tap_unleash.windows import SECOND, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                 found = known in {None, *self._instants.values()}
                 if found or attempt >= rules.MAX_REREADS:
                     self.missing = None if found else known
-                    return sorted(self._without_margins(rows), key=itemgetter(TIMESTAMP))
+                    return sorted(self._without_margins(rows), key=attrgetter("timestamp"))
                 reason = rules.CHANGING
             self._longest += 1
         raise rules.failure(self._window, reason)
@@ -210,7 +210,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
                 if len(rows) != number or not self._sizes.is_last(page):
                     rows = yield from self._read_alone(at, number)
                 settled[at] = rows
-                self._instants |= {row[TIMESTAMP]: at for row in rows}
+                self._instants |= {row.timestamp: at for row in rows}
             ambiguous |= yield from self._look_again(pages)
             if ambiguous <= settled.keys():
                 break
@@ -301,7 +301,7 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
 
     def _count_instants(self, rows: Counter[Row]) -> Counter[int]:
         """Count the rows of each instant, but those that only a longer range has."""
-        instants = (self._instants[row[TIMESTAMP]] for row in rows.elements())
+        instants = (self._instants[row.timestamp] for row in rows.elements())
         return Counter(at for at in instants if not self._is_margin(at))
 
     def _is_margin(self, at: int) -> bool:
@@ -317,4 +317,4 @@ class TotalPagesPaginator(BaseAPIPaginator["Requests"]):
         outside = {t for t, at in self._instants.items() if not self._window.contains(at)}
         if not all(self._is_margin(self._instants[stamp]) for stamp in outside):
             return rows
-        return [row for row in rows if row[TIMESTAMP] not in outside] if outside else rows
+        return [row for row in rows if row.timestamp not in outside] if outside else rows

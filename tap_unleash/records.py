@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import blake2b
-from itertools import repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tap_unleash.page import COLUMNS, COUNT, EXTRA, TEXTS, TIMESTAMP, Row
+from tap_unleash.page import COLUMNS, TEXTS, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 CHUNK = 500
 """Records that are converted at a time: more are slower, and need more memory."""
@@ -24,7 +24,7 @@ Record = msgspec.defstruct("Record", _FIELDS, gc=False)
 
 
 _Identity = msgspec.defstruct(
-    "_Identity", [*COLUMNS[:COUNT], ("index", int, 0)], array_like=True, gc=False
+    "_Identity", [*COLUMNS[:-1], ("index", int, 0)], array_like=True, gc=False
 )
 _encoder = msgspec.json.Encoder()
 _hasher = blake2b(digest_size=16)
@@ -42,18 +42,16 @@ def records(rows: Sequence[Row]) -> Iterator[list[msgspec.Struct]]:
     end = 0
     while end < len(rows):
         start, end = end, end + CHUNK
-        while end < len(rows) and rows[end][TIMESTAMP] == rows[end - 1][TIMESTAMP]:
+        while end < len(rows) and rows[end].timestamp == rows[end - 1].timestamp:
             end += 1  # rows that share a timestamp are numbered together
-        columns = [*zip(*rows[start:end], strict=True)]
-        values: dict[str, Iterable[Any]] = dict(zip(COLUMNS, columns, strict=False))
-        values["record_id"] = record_ids(columns)
-        values["extra_fields"] = repeat(msgspec.UNSET)
-        if any(extras := columns[EXTRA]):
-            values["extra_fields"] = (msgspec.Raw(x) if x else msgspec.UNSET for x in extras)
+        chunk = rows[start:end]
+        values: dict[str, Any] = {name: [*map(attrgetter(name), chunk)] for name in COLUMNS}
+        values["record_id"] = record_ids(chunk, values)
+        values["extra_fields"] = (msgspec.Raw(r.extra) if r.extra else msgspec.UNSET for r in chunk)
         yield [*map(Record, *map(values.__getitem__, _FIELDS))]
 
 
-def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:
+def record_ids(rows: Sequence[Row], columns: Mapping[str, Iterable[Any]]) -> list[str]:
     """Compute the record IDs of rows.
 
     An ID is the BLAKE2b-128 hash, in hex, of the compact JSON array of the identifying
@@ -63,18 +61,18 @@ def record_ids(columns: Sequence[Sequence[Any]]) -> list[str]:
     ID.
 
     Args:
-        columns: The values of the rows, in any order, by column in the order of a row; with
-            all rows of each timestamp.
+        rows: Rows in any order, with all rows of each timestamp.
+        columns: Their values, by column.
 
     Returns:
         The IDs, in the order of the rows.
     """
-    identity, counts, extras = columns[:COUNT], columns[COUNT], columns[EXTRA]
-    lines = _encoder.encode_lines([*map(_Identity, *identity)]).split(b"\n")[:-1]
+    identities = map(_Identity, *map(columns.__getitem__, COLUMNS[:-1]))
+    lines = _encoder.encode_lines([*identities]).split(b"\n")[:-1]
     occurrences = Counter(lines)
     if len(occurrences) < len(lines):
         places = [i for i, line in enumerate(lines) if occurrences[line] > 1]
-        places.sort(key=lambda i: (counts[i] is None, counts[i] or 0, extras[i]))
+        places.sort(key=lambda i: (rows[i].count is None, rows[i].count or 0, rows[i].extra))
         for i in reversed(places):
             line = lines[i]
             occurrences[line] -= 1

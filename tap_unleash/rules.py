@@ -9,12 +9,13 @@ from math import ceil
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from tap_unleash.errors import UnleashError
-from tap_unleash.page import TIMESTAMP, Page, Row
 from tap_unleash.timestamps import format_timestamp
 from tap_unleash.windows import DAY, SECOND, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
+
+    from tap_unleash.page import Page, Row
 
 MAX_PAGES, MAX_ROWS = 50, 50_000
 """Most pages and rows of a window: they are held until the window is accepted."""
@@ -180,7 +181,7 @@ def on_two_pages(pages: list[Page]) -> set[int]:
     seen: set[Row] = set()
     found: set[int] = set()
     for page in pages:
-        here = {row for row in page.rows if row[TIMESTAMP] in shared}
+        here = {row for row in page.rows if row.timestamp in shared}
         found.update(page.at(row) for row in here & seen)
         seen |= here
     return found

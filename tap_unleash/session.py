@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import requests.models
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ProxyError, SSLError
 from typing_extensions import override
@@ -29,6 +30,7 @@ MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
 request, before the run ends."""
 
+requests.models.CONTENT_CHUNK_SIZE = 1 << 20
 _REFUSED = {429, 502, 503, 504}
 
 

@@ -15,6 +15,7 @@ import pytest
 from reliability.runs import Run, row, run, table
 
 from mock_api import Account, MockAPI, Row
+from tap_unleash.page import Row as ParsedRow
 from tap_unleash.records import CHUNK, records
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden.json").read_text())
@@ -104,6 +105,6 @@ def test_ids_do_not_depend_on_the_order_of_fields_and_rows() -> None:
 
 
 def test_every_one_of_many_identical_records_has_its_own_id() -> None:
-    one = ("W", "1", "ai", "file", 1, "person", "2024-05-01T00:00:00.000Z", 1.0, b"")
+    one = ParsedRow("W", "1", "ai", "file", 1, "person", "2024-05-01T00:00:00.000Z", 1.0, b"")
     ids = {record.record_id for chunk in records([one] * 3 * CHUNK) for record in chunk}  # type: ignore[attr-defined]
     assert len(ids) == 3 * CHUNK

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from tap_unleash import rules
 from tap_unleash.errors import UnleashError, WindowInDoubt
-from tap_unleash.page import EMPTY, TIMESTAMP, Page
+from tap_unleash.page import EMPTY, Page, Row
 from tap_unleash.pagination import TotalPagesPaginator
 from tap_unleash.rules import PageSizes
 from tap_unleash.timestamps import format_timestamp
@@ -22,7 +22,6 @@ from tap_unleash.windows import DAY, SECOND, TimeWindow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tap_unleash.page import Row
     from tap_unleash.windows import PageRequest
 
 MIDNIGHT = 18_000 * DAY
@@ -256,17 +255,17 @@ def _as_row(micros: int, kind: int) -> tuple[Row, int]:
         text = f"{text[:-1]}{rest:03}".rstrip("0") + "Z"
     _MICROS[text] = micros
     name, count, extra = KINDS[kind]
-    return ("W1", None, None, None, None, name, text, count, extra), at
+    return Row("W1", None, None, None, None, name, text, count, extra), at
 
 
 def as_page(rows: Iterable[Stored], total: int | None = None) -> Page:
     pairs = [_as_row(row.micros, row.kind) for row in rows]
-    instants = {row[TIMESTAMP]: at for row, at in pairs}
+    instants = {row.timestamp: at for row, at in pairs}
     return Page([row for row, _ in pairs], instants, total)
 
 
 def as_key(row: Row) -> Key:
-    return _MICROS[row[TIMESTAMP]], _NUMBERS[row[5], row[7], row[8]]
+    return _MICROS[row.timestamp], _NUMBERS[row.class_name, row.count, row.extra]
 
 
 class Wrong(AssertionError):
