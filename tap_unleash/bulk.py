@@ -60,7 +60,7 @@ class BulkStream(UnleashStream):
                 now = repeat(msgspec.to_builtins(datetime.now(timezone.utc)))
                 for chunk in records(rows):
                     messages = map(RecordMessage, repeat(self.name), chunk, now)
-                    writer.write(encoder.encode_lines([*messages]))
+                    writer.write(encoder.encode_lines([*messages]))  # an iterator needs more memory
                 if self.replication_method == REPLICATION_INCREMENTAL:
                     # As the SDK does for each record, which takes a search of partitions.
                     state = self.get_context_state(context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import blake2b
+from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,11 @@ _FIELDS = ("record_id", *TEXTS, "count", "frame_number", "timestamp", "extra_fie
 
 Record = msgspec.defstruct("Record", _FIELDS, gc=False)
 
-
-_Identity = msgspec.defstruct(
-    "_Identity", [*COLUMNS[:-1], ("index", int, 0)], array_like=True, gc=False
-)
 _encoder = msgspec.json.Encoder()
 _hasher = blake2b(digest_size=16)
 
 
-def records(rows: Sequence[Row]) -> Iterator[list[msgspec.Struct]]:
+def records(rows: Sequence[Row]) -> Iterator[Iterable[msgspec.Struct]]:
     """Convert the rows of a window to records.
 
     Args:
@@ -48,7 +45,7 @@ def records(rows: Sequence[Row]) -> Iterator[list[msgspec.Struct]]:
         values: dict[str, Any] = {name: [*map(attrgetter(name), chunk)] for name in COLUMNS}
         values["record_id"] = record_ids(chunk, values)
         values["extra_fields"] = (msgspec.Raw(r.extra) if r.extra else msgspec.UNSET for r in chunk)
-        yield [*map(Record, *map(values.__getitem__, _FIELDS))]
+        yield map(Record, *map(values.__getitem__, _FIELDS))
 
 
 def record_ids(rows: Sequence[Row], columns: Mapping[str, Iterable[Any]]) -> list[str]:
@@ -67,7 +64,7 @@ def record_ids(rows: Sequence[Row], columns: Mapping[str, Iterable[Any]]) -> lis
     Returns:
         The IDs, in the order of the rows.
     """
-    identities = map(_Identity, *map(columns.__getitem__, COLUMNS[:-1]))
+    identities = zip(*map(columns.__getitem__, COLUMNS[:-1]), repeat(0), strict=False)
     lines = _encoder.encode_lines([*identities]).split(b"\n")[:-1]
     occurrences = Counter(lines)
     if len(occurrences) < len(lines):

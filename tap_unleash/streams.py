@@ -260,7 +260,7 @@ class Analytics(BulkStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         for rows in self._get_windows(context) if context else ():
             for chunk in records(rows):
-                yield from msgspec.json.decode(msgspec.json.encode(chunk))
+                yield from msgspec.json.decode(msgspec.json.encode([*chunk]))
 
     # A private member of the SDK: no public hook takes all devices together.
     @override
