@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -51,6 +52,8 @@ class Account:
         """Create an account of explicit rows, in any order."""
         # The rows of a device are replaced, never changed: another thread may read them.
         self.devices: dict[str, list[Held]] = {}
+        # After so many requests, all rows of a device are visible.
+        self.settled: Counter[str] = Counter()
         self._form: dict[str, Any] = {}
         for device_id, rows in (devices or {}).items():
             self.add(device_id, rows)
@@ -92,7 +95,9 @@ class Account:
             Held(instant(row.values["timestamp"]), number, row)
             for number, row in enumerate(rows, len(old))
         )
-        self.devices[device_id] = sorted([*old, *new])
+        rows = sorted([*old, *new])
+        self.settled[device_id] = max((held.row.after_requests for held in rows), default=0)
+        self.devices[device_id] = rows
 
     def grow(self, count: int, *, late_minutes: int = 0) -> None:
         """Add generated rows to every device that has some.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -137,7 +138,7 @@ class App:
         if tableau:
             page["data"] = [{key: row[key] for key in keys if key in row} for row in selected.rows]
         else:
-            page["data"] = [[row.get(key) for key in keys] for row in selected.rows]
+            page["data"] = [[*map(row.get, keys)] for row in selected.rows]
         if not page["data"]:
             form = self._options.empty_form
             if form == "204":
@@ -150,7 +151,7 @@ class App:
 
     def _columns(self, selected: Selection, known: tuple[str, ...]) -> list[str]:
         """Return the columns of a page: the documented ones that occur, then others."""
-        found = {name: None for row in selected.rows for name in row}
+        found = dict.fromkeys(chain.from_iterable(selected.rows))
         keys = [name for name in known if name in found or not found]
         keys += [name for name in found if name not in known]
         if self._options.key_order == "shuffled":

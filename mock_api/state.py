@@ -52,12 +52,15 @@ class State:
         rows, request = self.account.devices[device_id], self.visits[device_id] + 1
         first = max((since, 0), self.expired.get(device_id, (0, 0)))
         part = rows[bisect_left(rows, first) : bisect_left(rows, (until, 0))]
+        if request > self.account.settled[device_id]:
+            return part
         return [held for held in part if held.row.after_requests < request]
 
     def expire(self, device_id: str, count: int) -> None:
         """Let the oldest rows of a device expire."""
-        for instant, number, _ in self.view(device_id)[:count]:
-            self.expired[device_id] = instant, number + 1
+        if count:
+            for instant, number, _ in self.view(device_id)[:count]:
+                self.expired[device_id] = instant, number + 1
 
     def cached(self, key: Hashable, seconds: float | None, make: Callable[[], _Value]) -> _Value:
         """Return a value, which is made again only after so many seconds, if any."""

@@ -99,7 +99,8 @@ class RateLimiter:
                 with self._lock:
                     sent = max(time.monotonic(), self._next)
                     self._next = sent + self._interval
-                time.sleep(max(sent - time.monotonic(), 0))
+                if (wait := sent - time.monotonic()) > 0:
+                    time.sleep(wait)
                 try:
                     response = attempt()
                 except Unavailable as error:
