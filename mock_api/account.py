@@ -95,9 +95,9 @@ class Account:
             Held(instant(row.values["timestamp"]), number, row)
             for number, row in enumerate(rows, len(old))
         )
-        rows = sorted([*old, *new])
-        self.settled[device_id] = max((held.row.after_requests for held in rows), default=0)
-        self.devices[device_id] = rows
+        every = sorted([*old, *new])
+        self.settled[device_id] = max((held.row.after_requests for held in every), default=0)
+        self.devices[device_id] = every
 
     def grow(self, count: int, *, late_minutes: int = 0) -> None:
         """Add generated rows to every device that has some.

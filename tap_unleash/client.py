@@ -211,12 +211,8 @@ class UnleashStream(RESTStream[PageRequest]):
             self.validate_response(response)
             if response.status_code == HTTPStatus.NO_CONTENT:
                 return EMPTY
-            return decode_page(
-                response.content,
-                device_id=request.window.device_id,
-                number=request.number,
-                on_unknown_field=self.tap.warn_of_unknown_field,
-            )
+            device_id = request.window.device_id
+            return decode_page(response.content, device_id=device_id, number=request.number)
         except InvalidResponse as error:
             msg = f"unexpected API response ({error})"
             raise Unavailable(msg) from None

@@ -17,9 +17,6 @@ from tap_unleash.windows import EARLIEST, LATEST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-SHORTEST_SECRET = 8
-"""Characters below which a key is not redacted in messages, which it would garble."""
-
 ALL = "1/1"
 """The only shard, if the devices are not divided."""
 
@@ -51,8 +48,7 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         if error.path
     ]
     text = f"Invalid configuration: {' '.join(reasons)}" if reasons else ""
-    key = str(settings.get("api_key") or "")
-    return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
+    return text.replace(repr(settings.get("api_key", "")), "***")
 
 
 def problems(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from tap_unleash.errors import UnleashError
 from tap_unleash.timestamps import EPOCH, MILLISECOND, parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Container, Iterable
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -123,13 +123,7 @@ def _documented(keys: tuple[str, ...] | None) -> msgspec.json.Decoder[list[Any]]
     return msgspec.json.Decoder(list[row])
 
 
-def decode_page(
-    body: bytes,
-    *,
-    device_id: str,
-    number: int = 1,
-    on_unknown_field: Callable[[str], object] = lambda _: None,
-) -> Page:
+def decode_page(body: bytes, *, device_id: str, number: int = 1) -> Page:
     """Decode a response, size-optimized or for Tableau.
 
     A value that does not match the type of its column is kept as an extra field.
@@ -138,7 +132,6 @@ def decode_page(
         body: The body; ``null`` data are a page without rows.
         device_id: The requested device, for rows without one.
         number: The requested page number, for messages.
-        on_unknown_field: Called with the name of each field outside of the schema.
 
     Returns:
         The page.
@@ -150,7 +143,7 @@ def decode_page(
     place = f"page {number} of device {device_id!r}"
     try:
         answer = _open(body)
-        columns = _documented_columns(answer) or _typed_columns(answer, on_unknown_field)
+        columns = _documented_columns(answer) or _typed_columns(answer)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise InvalidResponse(str(error)) from None
     columns["timestamp"], instants = _timestamps(columns["timestamp"], place)
@@ -185,15 +178,12 @@ def _documented_columns(answer: _Envelope) -> dict[str, Any] | None:
     return {name: [*map(attrgetter(name), rows)] for name in COLUMNS} | {"extra": repeat(b"")}
 
 
-def _typed_columns(answer: _Envelope, on_unknown_field: Callable[[str], object]) -> dict[str, Any]:
+def _typed_columns(answer: _Envelope) -> dict[str, Any]:
     """Decode the values by column; those that do not fit are extra fields."""
     rows: list[dict[str, Any]] = []
     for sent in _named(answer.keys, _lenient(bytes(answer.data))):
         row = {name: _typed(name, sent.get(name)) for name in COLUMNS}
         row["timestamp"] = sent.get("timestamp")
-        for name in sent:
-            if name not in row:
-                on_unknown_field(name)
         extra = {k: v for k, v in sent.items() if v is not None and row.get(k) is None}
         rows.append(row | {"extra": _encoder.encode(extra) if extra else b""})
     return {name: [row[name] for row in rows] for name in (*COLUMNS, "extra")}

@@ -127,7 +127,6 @@ class TapUnleash(Tap):
     ) -> None:
         self._failures: list[str] = []
         self.unanswered = 0
-        self._unknown_fields: set[str] = set()
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
             for warning in check_environment(self.config_jsonschema, os.environ):
@@ -159,18 +158,6 @@ class TapUnleash(Tap):
     def session(self) -> Session:
         """The connection that all streams share, and with it the rate limit."""
         return Session(self.config)
-
-    def warn_of_unknown_field(self, name: str) -> None:
-        """Log a field outside of the schema once.
-
-        Args:
-            name: Its name.
-        """
-        if name not in self._unknown_fields:
-            self._unknown_fields.add(name)
-            self.logger.warning(
-                "Unknown field %r in API response; storing it in 'extra_fields'", name
-            )
 
     def isolate(self, name: str, error: UnleashError) -> None:
         """Log an error that concerns one device or stream, and go on with the others.
@@ -244,12 +231,9 @@ class TapUnleash(Tap):
                 option.type = JSON_FILE
         command.help = "Extract detections and metrics from Unleash live (unleashlive.com)."
         command.epilog = (
-            "The configuration is a JSON file (--config=config.json), environment "
-            "variables (--config=ENV), or both (one --config option each). Variables are "
-            "named after the settings: TAP_UNLEASH_API_KEY, TAP_UNLEASH_START_DATE and so "
-            "on. --about --format=markdown describes all settings. TAP_UNLEASH_LOGLEVEL sets "
-            "the log level: DEBUG adds details of errors, and WARNING leaves out the progress. "
-            "The documentation is in the folder docs of the repository."
+            "Settings come from a file (--config=config.json), from variables such as "
+            "TAP_UNLEASH_API_KEY (--config=ENV), or both. --about --format=markdown describes all "
+            "settings. The documentation is in the folder docs of the repository."
         )
         return command
 

@@ -347,14 +347,6 @@ def test_a_first_sync_without_records_is_reported(bookmarks: dict[str, str]) -> 
     assert ("No device has a record." in result.err) == (not bookmarks)
 
 
-def test_an_unknown_field_is_reported_once() -> None:
-    rows = {f"W{n}": [Row(row(f"W{n}", 0, zone=1))] for n in range(9)}
-    with MockAPI(Account(rows)) as api:
-        result = run(api, loglevel="WARNING", concurrency=9)
-    assert len(result.records()) == 9
-    assert result.err.count("Unknown field 'zone'") == 1
-
-
 def test_a_terminal_shows_a_bar(api: MockAPI) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
