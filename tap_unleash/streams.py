@@ -139,6 +139,8 @@ class Analytics(BulkStream):
     @override
     def __init__(self, tap: TapUnleash) -> None:
         super().__init__(tap)
+        if self.config["response_format"] == "tableau":
+            self.path = f"/tableau{self.path}"
         self._page_sizes = PageSizes()
         self._states: dict[str, dict[str, Any]] = {}
 
@@ -165,11 +167,10 @@ class Analytics(BulkStream):
     @override
     def get_http_request(self, *, page: PageContext[PageRequest]) -> HTTPRequest:
         request = cast("PageRequest", page.next_page_token)
-        tableau = self.config["response_format"] == "tableau"
-        bounds = request.window.bounds(request.look)
-        segments = (request.window.device_id, *bounds, request.number)
-        path = "/".join(quote(str(segment), safe="") for segment in segments)
-        return HTTPRequest(f"{self.url_base}{'/tableau' * tableau}/{path}")
+        start, end = request.window.bounds(request.look)
+        device_id = quote(request.window.device_id, safe="")
+        segments = {"device_id": device_id, "from": start, "to": end, "page": request.number}
+        return HTTPRequest(self.get_url(segments))
 
     @override
     def get_new_paginator(self, window: TimeWindow | None = None) -> TotalPagesPaginator:
