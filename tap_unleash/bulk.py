@@ -13,6 +13,7 @@ import msgspec
 from singer_sdk.contrib.msgspec import encoder
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_unleash.client import UnleashStream
 from tap_unleash.records import records
@@ -60,7 +61,11 @@ class BulkStream(UnleashStream):
                 for chunk in records(rows):
                     messages = map(RecordMessage, repeat(self.name), chunk, now)
                     writer.write(encoder.encode_lines([*messages]))  # an iterator needs more memory
-                self._increment_stream_state({"timestamp": rows[-1].timestamp}, context=context)
+                if self.replication_method == REPLICATION_INCREMENTAL:
+                    # The SDK would search all partitions for it.
+                    state = self.get_context_state(context)
+                    state["replication_key"] = self.replication_key
+                    state["replication_key_value"] = rows[-1].timestamp
                 counter.increment(len(rows))
                 since_state += len(rows)
                 if since_state >= self.STATE_MSG_FREQUENCY:

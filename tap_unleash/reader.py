@@ -9,6 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tap_unleash.errors import WindowInDoubt, WindowTooLong
+from tap_unleash.rules import MAX_ROWS
 from tap_unleash.windows import LATEST, SECOND, PageRequest, TimeWindow
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class _Task:
     unsent: list[PageRequest] | None = None  # before the first step
     sent: list[Future[Page]] = field(default_factory=list)
     outcome: Future[TotalPagesPaginator | None] = field(default_factory=Future)
+    rows: int = 0
 
 
 class Reader:
@@ -104,9 +106,10 @@ class Reader:
 
     def _send(self) -> None:
         """Send requests, those of earlier windows first, while there are idle threads."""
-        place = 0
+        place = rows = 0
         with self._lock:
-            while self._idle and place < min(self._ahead, len(self._tasks)):
+            # Rows that wait to be emitted take memory.
+            while self._idle and rows < MAX_ROWS and place < min(self._ahead, len(self._tasks)):
                 task = self._tasks[place]
                 if task.unsent is None:
                     task.unsent = []
@@ -118,6 +121,7 @@ class Reader:
                     future.add_done_callback(partial(self._receive, task))
                 else:
                     place += 1
+                    rows += task.rows
 
     def _receive(self, task: _Task, page: Future[Page]) -> None:
         """Take a page; called by the thread that requested it."""
@@ -140,6 +144,7 @@ class Reader:
         try:
             task.unsent = [*task.steps.send(pages)]
         except StopIteration as stop:
+            task.rows = len(stop.value.rows)
             task.outcome.set_result(stop.value)
         except WindowInDoubt as doubt:
             with self._lock:

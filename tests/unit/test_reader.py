@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import closing
-from threading import Barrier
+from dataclasses import replace
+from threading import Barrier, Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,25 @@ def test_earlier_windows_send_first() -> None:
 def test_devices_can_be_read_in_another_order() -> None:
     with closing(Reader(source(5).answer, TotalPagesPaginator, 2, RANGES)) as reader:
         assert [count(reader, wanted) for wanted in RANGES[::-1]] == [5, 5]
+
+
+def test_what_waits_to_be_emitted_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tap_unleash.reader.MAX_ROWS", 10)
+    api, too_far = source(5), Event()
+    ranges = [replace(RANGES[0], device_id=name) for name in "ABCDEF"]
+
+    def fetch(request: PageRequest) -> Page:
+        if request.window.device_id > "C":
+            too_far.set()
+        return api.answer(request)
+
+    with closing(Reader(fetch, TotalPagesPaginator, 1, ranges)) as reader:
+        reader._ahead = len(ranges)
+        first = reader.read(ranges[0])
+        next(first)
+        assert not too_far.wait(1)
+        assert [*first] == []
+        assert [count(reader, wanted) for wanted in ranges[1:]] == [5] * 5
 
 
 def test_a_device_whose_pages_fail_together_fails_once(caplog: pytest.LogCaptureFixture) -> None:
