@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--only", action="append", choices=SCENARIOS, help="a scenario; may be given again")
-    add("--runs", type=int, default=5, help="how often each program runs (default: 5)")
+    add("--runs", type=int, default=3, help="how often each program runs (default: 3)")
     add("--rows", type=int, default=ROWS, help=f"rows per device (default: {ROWS:,})")
     add("--output", type=Path, default=ROOT / "build" / "bench", help="default: build/bench")
     arguments = parser.parse_args()

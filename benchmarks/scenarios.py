@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Results = dict[str, dict[str, dict[str, float]]]
 
 DEVICES = 20  # every fourth of which has no rows
-ROWS = 9_963  # a last page that is full by chance would cost requests
+ROWS = 19_963  # a last page that is full by chance would cost requests
 _SPAWN = Path(__file__).with_name("spawn.py")
 
 
