@@ -14,6 +14,7 @@ from singer_sdk.contrib.msgspec import encoder
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
+from typing_extensions import override
 
 from tap_unleash.client import UnleashStream
 from tap_unleash.records import records
@@ -22,7 +23,7 @@ from tap_unleash.writer import BufferedWriter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from singer_sdk.helpers.types import Context
+    from singer_sdk.helpers.types import Context, Record
 
     from tap_unleash.page import Row
 
@@ -52,6 +53,16 @@ class BulkStream(UnleashStream):
             and isinstance(self._tap.message_writer, BufferedWriter)
         )
 
+    # A private member of the SDK, which would search all partitions for each record.
+    @override
+    def _increment_stream_state(
+        self, latest_record: Record, *, context: Context | None = None
+    ) -> None:
+        if self.replication_method == REPLICATION_INCREMENTAL:
+            state = self.get_context_state(context)
+            state["replication_key"] = self.replication_key
+            state["replication_key_value"] = latest_record["timestamp"]
+
     def _write_windows(self, windows: Iterable[tuple[Context, list[Row]]]) -> None:
         writer = cast("BufferedWriter", self._tap.message_writer)
         since_state = 0
@@ -61,11 +72,7 @@ class BulkStream(UnleashStream):
                 for chunk in records(rows):
                     messages = map(RecordMessage, repeat(self.name), chunk, now)
                     writer.write(encoder.encode_lines([*messages]))  # an iterator needs more memory
-                if self.replication_method == REPLICATION_INCREMENTAL:
-                    # The SDK would search all partitions for it.
-                    state = self.get_context_state(context)
-                    state["replication_key"] = self.replication_key
-                    state["replication_key_value"] = rows[-1].timestamp
+                self._increment_stream_state({"timestamp": rows[-1].timestamp}, context=context)
                 counter.increment(len(rows))
                 since_state += len(rows)
                 if since_state >= self.STATE_MSG_FREQUENCY:

@@ -117,7 +117,7 @@ def job(  # noqa: PLR0913
     *,
     state: object = None,
     catalog: object = None,
-    constants: Mapping[str, float] | None = None,
+    constants: Mapping[str, Any] | None = None,
     speed: float = SPEED,
     loglevel: str = "ERROR",
     env: Mapping[str, str] | None = None,
