@@ -17,6 +17,9 @@ from tap_unleash.windows import EARLIEST, LATEST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+SHORTEST_SECRET = 8
+"""Characters below which a key is not redacted in messages, which it would garble."""
+
 ALL = "1/1"
 """The only shard, if the devices are not divided."""
 
@@ -48,7 +51,8 @@ def explain(settings: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         if error.path
     ]
     text = f"Invalid configuration: {' '.join(reasons)}" if reasons else ""
-    return text.replace(repr(settings.get("api_key", "")), "***")
+    key = str(settings.get("api_key") or "")
+    return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
 
 
 def problems(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -80,7 +84,7 @@ def problems(settings: Mapping[str, Any]) -> Iterator[str]:
         valid = url.scheme in {"http", "https"} and url.hostname and url.port != 0
     except ValueError:
         valid = False
-    if not valid or not re.fullmatch(r"[^\s@?#\\]+", text):
+    if not valid or not re.fullmatch(r"[^\s@?#\\{}]+", text):
         yield "'api_url' must be a URL such as https://api.unleashlive.com/v1."
     elif url.scheme == "http" and not re.fullmatch(_LOOPBACK, str(url.hostname)):
         yield "'api_url' must use https:// so that the credential is encrypted in transit."

@@ -183,7 +183,6 @@ def _typed_columns(answer: _Envelope) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for sent in _named(answer.keys, _lenient(bytes(answer.data))):
         row = {name: _typed(name, sent.get(name)) for name in COLUMNS}
-        row["timestamp"] = sent.get("timestamp")
         extra = {k: v for k, v in sent.items() if v is not None and row.get(k) is None}
         rows.append(row | {"extra": _encoder.encode(extra) if extra else b""})
     return {name: [row[name] for row in rows] for name in (*COLUMNS, "extra")}
@@ -215,11 +214,17 @@ def _named(keys: tuple[str, ...] | None, data: Any) -> Iterable[dict[str, Any]]:
 
 def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
     """Return a value in the type of its column, or nothing if it has another."""
-    if type(value) is int and name in TEXTS:
-        return str(value)
-    with suppress(msgspec.ValidationError):
-        return msgspec.convert(value, _TYPES[name], strict=name != "frame_number")
-    return None
+    kind = type(value)
+    if name in TEXTS:
+        return str(value) if kind is int else value if kind is str else None
+    if name == "count":
+        return value if kind in {int, float} else None
+    if name == "frame_number":
+        whole = kind is float and value.is_integer()
+        if whole or (kind is str and re.fullmatch(r"-?\d{1,19}", value, re.ASCII)):
+            value = int(value)
+        return value if type(value) is int and -(2**63) <= value < 2**63 else None
+    return value
 
 
 def _timestamps(values: list[Any], place: str) -> tuple[list[str], dict[str, int]]:

@@ -86,6 +86,7 @@ class Reader:
                 if paginator := task.outcome.result():
                     with self._lock:
                         self._tasks.pop(0)
+                    self._send()
                     yield task.window, paginator
         finally:  # nothing is left, unless the device cannot be read
             with self._lock:

@@ -57,6 +57,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"api_url": "https://[::1/v1"}, "'api_url' must be a URL such as https://"),
     ({"api_url": "https://localhost:99999/v1"}, "'api_url' must be a URL"),
     ({"api_url": "https://user@localhost/v1"}, "'api_url' must be a URL"),
+    ({"api_url": "https://localhost/{api_key}/v1"}, "'api_url' must be a URL"),
     ({"api_url": "http://example.com/v1"}, "'api_url' must use https://"),
     ({"start_date": "yesterday"}, "'start_date' must be an ISO 8601 date or datetime"),
     ({"end_date": "2024-02-30"}, "'end_date' must be an ISO 8601 date or datetime"),
@@ -104,6 +105,11 @@ INVALID: list[tuple[dict[str, Any], str]] = [
 def test_invalid_input_is_reported(api: MockAPI, options: dict[str, Any], text: str) -> None:
     assert text in assert_one_line(run(api, **options))
     assert not api.requests
+
+
+def test_a_key_within_another_setting_is_not_printed(api: MockAPI) -> None:
+    result = run(api, api_key="ul_pat_0123", response_format="Bearer ul_pat_0123")
+    assert "'response_format': 'Bearer ***' is not one of" in assert_one_line(result)
 
 
 S3 = {"encoding": {**BATCH["encoding"], "compression": "gzip"}, "storage": {"root": "s3://x/y"}}

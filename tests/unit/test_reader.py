@@ -70,6 +70,20 @@ def test_what_waits_to_be_emitted_is_limited(monkeypatch: pytest.MonkeyPatch) ->
         assert [count(reader, wanted) for wanted in ranges[1:]] == [5] * 5
 
 
+def test_reading_goes_on_while_a_large_window_is_emitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tap_unleash.reader.MAX_ROWS", 1)
+    api, ahead = source(5), Event()
+
+    def fetch(request: PageRequest) -> Page:
+        if request.window.device_id == "B":
+            ahead.set()
+        return api.answer(request)
+
+    with closing(Reader(fetch, TotalPagesPaginator, 1, RANGES)) as reader:
+        next(reader.read(RANGES[0]))
+        assert ahead.wait(60)
+
+
 def test_a_device_whose_pages_fail_together_fails_once(caplog: pytest.LogCaptureFixture) -> None:
     together = Barrier(4)
     api = source(11)
