@@ -30,6 +30,7 @@ MAX_RETRY_AFTER = 120
 """Longest wait in seconds that the API may ask for, and longest time without an accepted
 request, before the run ends."""
 
+# Of 10 KB, each piece of a body would hand over the interpreter to another thread.
 requests.models.CONTENT_CHUNK_SIZE = 1 << 20
 _REFUSED = {429, 502, 503, 504}
 
