@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
-import requests.models
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ProxyError, SSLError
 from typing_extensions import override
