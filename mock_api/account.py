@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -53,7 +52,7 @@ class Account:
         # The rows of a device are replaced, never changed: another thread may read them.
         self.devices: dict[str, list[Held]] = {}
         # After so many requests, all rows of a device are visible.
-        self.settled: Counter[str] = Counter()
+        self.settled: dict[str, int] = {}
         self._form: dict[str, Any] = {}
         for device_id, rows in (devices or {}).items():
             self.add(device_id, rows)

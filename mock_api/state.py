@@ -58,9 +58,8 @@ class State:
 
     def expire(self, device_id: str, count: int) -> None:
         """Let the oldest rows of a device expire."""
-        if count:
-            for instant, number, _ in self.view(device_id)[:count]:
-                self.expired[device_id] = instant, number + 1
+        for instant, number, _ in self.view(device_id)[:count]:
+            self.expired[device_id] = instant, number + 1
 
     def cached(self, key: Hashable, seconds: float | None, make: Callable[[], _Value]) -> _Value:
         """Return a value, which is made again only after so many seconds, if any."""

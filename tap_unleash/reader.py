@@ -30,7 +30,7 @@ class _Task:
     unsent: list[PageRequest] | None = None  # before the first step
     sent: list[Future[Page]] = field(default_factory=list)
     outcome: Future[TotalPagesPaginator | None] = field(default_factory=Future)
-    rows: int = 0
+    rows: int = 0  # once it is read
 
 
 class Reader:
@@ -79,9 +79,9 @@ class Reader:
         with self._lock:
             if not self._is_next(wanted):
                 self._tasks[:0] = self._tasks_of([wanted])
+        self._send()
         try:
             while self._is_next(wanted):
-                self._send()
                 task = self._tasks[0]
                 if paginator := task.outcome.result():
                     with self._lock:

@@ -42,13 +42,13 @@ def records(rows: Sequence[Row]) -> Iterator[Iterable[msgspec.Struct]]:
         while end < len(rows) and rows[end].timestamp == rows[end - 1].timestamp:
             end += 1  # rows that share a timestamp are numbered together
         chunk = rows[start:end]
-        values: dict[str, Any] = {name: [*map(attrgetter(name), chunk)] for name in COLUMNS}
-        values["record_id"] = record_ids(chunk, values)
-        values["extra_fields"] = (msgspec.Raw(r.extra) if r.extra else msgspec.UNSET for r in chunk)
+        values: dict[str, Any] = {n: [*map(attrgetter(n), chunk)] for n in Row.__struct_fields__}
+        values["record_id"] = record_ids(values)
+        values["extra_fields"] = (msgspec.Raw(x) if x else msgspec.UNSET for x in values["extra"])
         yield map(Record, *map(values.__getitem__, _FIELDS))
 
 
-def record_ids(rows: Sequence[Row], columns: Mapping[str, Iterable[Any]]) -> list[str]:
+def record_ids(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Compute the record IDs of rows.
 
     An ID is the BLAKE2b-128 hash, in hex, of the compact JSON array of the identifying
@@ -58,18 +58,19 @@ def record_ids(rows: Sequence[Row], columns: Mapping[str, Iterable[Any]]) -> lis
     ID.
 
     Args:
-        rows: Rows in any order, with all rows of each timestamp.
-        columns: Their values, by column.
+        columns: The values of the rows, in any order, by column; with all rows of each
+            timestamp.
 
     Returns:
         The IDs, in the order of the rows.
     """
+    counts, extras = columns["count"], columns["extra"]
     identities = zip(*map(columns.__getitem__, COLUMNS[:-1]), repeat(0), strict=False)
     lines = _encoder.encode_lines([*identities]).split(b"\n")[:-1]
     occurrences = Counter(lines)
     if len(occurrences) < len(lines):
         places = [i for i, line in enumerate(lines) if occurrences[line] > 1]
-        places.sort(key=lambda i: (rows[i].count is None, rows[i].count or 0, rows[i].extra))
+        places.sort(key=lambda i: (counts[i] is None, counts[i] or 0, extras[i]))
         for i in reversed(places):
             line = lines[i]
             occurrences[line] -= 1
